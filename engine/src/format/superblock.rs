@@ -1,0 +1,194 @@
+//! The superblock: who this log is, and what must never be forgotten.
+//!
+//! Owns the bytes of one copy; two copies stand in the file `superblock`, [`COPY_BYTES`] apart. Which
+//! copy wins and in what order they are written: `crate::superblock`. Layout: FORMAT.md, section 5.
+
+use super::bytes::{Decoder, Encoder, block_is_valid, seal_block, to_u32, to_usize};
+use super::limits::COUNT_MAX;
+use super::version::{Fault, MAGIC_SUPERBLOCK, VERSION, VERSION_MIN};
+use crate::{Epoch, Lsn};
+
+/// Bytes of one copy, and the distance between the two.
+pub const COPY_BYTES: usize = 4096;
+/// The most that the durable user cell holds.
+pub const CELL_BYTES_MAX: usize = 1024;
+const CHECKSUM_AT: usize = COPY_BYTES - 4;
+
+/// A place in the log from which an older epoch is void.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// The first LSN given up.
+    pub lsn: Lsn,
+    /// The segment of the cut; 0 when there is none.
+    pub segment: u64,
+    /// The first offset given up in that segment.
+    pub offset: u64,
+    /// The newest epoch that the cut makes void.
+    pub epoch: Epoch,
+}
+
+impl Cut {
+    /// Whether a batch at this place, of this epoch, was given up.
+    #[must_use]
+    pub fn voids(&self, segment: u64, offset: u64, epoch: Epoch) -> bool {
+        self.segment > 0 && (segment, offset) >= (self.segment, self.offset) && epoch <= self.epoch
+    }
+}
+
+/// One copy of the superblock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Counts changes; the greater valid copy is the newer one.
+    pub sequence: u64,
+    /// The identity of the log, on every node and for ever.
+    pub log_id: u128,
+    /// The line of succession; changes only when an operator forces one.
+    pub lineage_id: u128,
+    /// The identity of this directory.
+    pub incarnation: u128,
+    /// Counts opens for writing.
+    pub start_counter: u64,
+    /// The greatest epoch promised; never goes back.
+    pub promised_epoch: Epoch,
+    /// Block size of the directory.
+    pub block_bytes: u32,
+    /// The most bytes that any life since the last clean cut had past its `durable_lsn`.
+    pub inflight_bytes_max: u64,
+    /// The oldest record kept.
+    pub first_lsn: Lsn,
+    /// The oldest segment kept.
+    pub first_segment: u64,
+    /// The last truncation.
+    pub cut: Cut,
+    /// Whatever the embedder put there, at most [`CELL_BYTES_MAX`].
+    pub cell: Vec<u8>,
+}
+
+impl Superblock {
+    /// Writes the copy.
+    pub(crate) fn encode(&self, block: &mut [u8]) {
+        assert!(block.len() == COPY_BYTES && self.cell.len() <= CELL_BYTES_MAX);
+        block.fill(0);
+        let mut e = Encoder::new(block);
+        e.u32(MAGIC_SUPERBLOCK);
+        e.u16(VERSION);
+        e.u16(0);
+        e.u64(self.sequence);
+        e.u128(self.log_id);
+        e.u128(self.lineage_id);
+        e.u128(self.incarnation);
+        e.u64(self.start_counter);
+        e.u64(self.promised_epoch.get());
+        e.u32(self.block_bytes);
+        e.u32(to_u32(self.cell.len()));
+        e.u64(self.inflight_bytes_max);
+        e.u64(self.first_lsn.get());
+        e.u64(self.first_segment);
+        e.u64(self.cut.lsn.get());
+        e.u64(self.cut.segment);
+        e.u64(self.cut.offset);
+        e.u64(self.cut.epoch.get());
+        e.bytes(&self.cell);
+        seal_block(block, CHECKSUM_AT);
+    }
+
+    /// Reads a copy.
+    ///
+    /// # Errors
+    /// The [`Fault`] that makes it no valid copy.
+    pub fn decode(block: &[u8]) -> Result<Superblock, Fault> {
+        let Some(block) = block.get(..COPY_BYTES) else { return Err(Fault::Short) };
+        let mut d = Decoder::new(block);
+        if d.u32() != MAGIC_SUPERBLOCK {
+            return Err(Fault::Magic);
+        }
+        if !block_is_valid(block, CHECKSUM_AT) {
+            return Err(Fault::Checksum);
+        }
+        let version = d.u16();
+        if !(VERSION_MIN..=VERSION).contains(&version) {
+            return Err(Fault::Version(version));
+        }
+        d.u16();
+        let sequence = d.u64();
+        let (log_id, lineage_id, incarnation) = (d.u128(), d.u128(), d.u128());
+        let start_counter = d.u64();
+        let promised_epoch = Epoch::new(d.u64());
+        let block_bytes = d.u32();
+        let cell_bytes = to_usize(u64::from(d.u32()));
+        let inflight_bytes_max = d.u64();
+        let first_lsn = Lsn::new(d.u64());
+        let first_segment = d.u64();
+        let cut = Cut {
+            lsn: Lsn::new(d.u64()),
+            segment: d.u64(),
+            offset: d.u64(),
+            epoch: Epoch::new(d.u64()),
+        };
+        if cell_bytes > CELL_BYTES_MAX
+            || !(1..COUNT_MAX).contains(&first_segment)
+            || !(1..COUNT_MAX).contains(&first_lsn.get())
+            || sequence.max(start_counter).max(promised_epoch.get()) >= COUNT_MAX
+            || cut.segment.max(cut.offset).max(cut.lsn.get()) >= COUNT_MAX
+            || !super::block_bytes_are_possible(block_bytes)
+        {
+            return Err(Fault::Field);
+        }
+        Ok(Superblock {
+            sequence,
+            log_id,
+            lineage_id,
+            incarnation,
+            start_counter,
+            promised_epoch,
+            block_bytes,
+            inflight_bytes_max,
+            first_lsn,
+            first_segment,
+            cut,
+            cell: d.bytes(cell_bytes).to_vec(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_every_flipped_bit() {
+        let superblock = Superblock {
+            sequence: 9,
+            log_id: 1,
+            lineage_id: 2,
+            incarnation: 3,
+            start_counter: 4,
+            promised_epoch: Epoch::new(5),
+            block_bytes: 4096,
+            inflight_bytes_max: 6,
+            first_lsn: Lsn::new(7),
+            first_segment: 8,
+            cut: Cut { lsn: Lsn::new(1), segment: 1, offset: 4096, epoch: Epoch::new(2) },
+            cell: b"applied=7".to_vec(),
+        };
+        let mut block = vec![0; COPY_BYTES];
+        superblock.encode(&mut block);
+        assert_eq!(Superblock::decode(&block), Ok(superblock));
+        for bit in 0..block.len() * 8 {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert!(Superblock::decode(&block).is_err(), "bit {bit} was not seen");
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(Superblock::decode(&[0; COPY_BYTES]), Err(Fault::Magic));
+    }
+
+    #[test]
+    fn a_cut_voids_older_epochs_from_its_place_on() {
+        let cut = Cut { lsn: Lsn::new(5), segment: 2, offset: 8192, epoch: Epoch::new(3) };
+        assert!(cut.voids(2, 8192, Epoch::new(3)));
+        assert!(cut.voids(3, 4096, Epoch::new(1)));
+        assert!(!cut.voids(2, 8192, Epoch::new(4)));
+        assert!(!cut.voids(2, 4096, Epoch::new(3)));
+        assert!(!Cut::default().voids(1, 4096, Epoch::new(1)));
+    }
+}
