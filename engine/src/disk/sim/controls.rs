@@ -1,0 +1,130 @@
+//! What a test does to the simulated disk: power, faults, and the bytes behind the engine's back.
+//!
+//! Owns the test's side of [`SimDisk`]. These need no power, are not counted as operations, and work
+//! through a handle of any age.
+
+use std::io;
+use std::sync::Arc;
+
+use super::directory::SimDisk;
+use super::file::Inode;
+use super::names::Node;
+use super::outcome::Outcome;
+use super::state::OperationKind;
+
+impl SimDisk {
+    /// Operations so far: everything but reads, and for a queue both the submission of a write and its
+    /// completion. A restart does not set it back.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.shared.state().operations
+    }
+
+    /// Lets the power go out during the operation with this number (the next one is
+    /// `operations() + 1`), or during the next one if that number has passed. The operation may then
+    /// have happened, in part or not at all, and it and all that follow give
+    /// [`POWER_CUT`](super::POWER_CUT).
+    pub fn cut_at(&self, operation: u64) {
+        self.shared.state().cut_at = Some(operation);
+    }
+
+    /// Cuts the power, if it is still on, and brings it back; `seed` decides what of the changes that
+    /// were not durable is still there. The lock, the injected faults and a cut to come are gone.
+    pub fn restart(&self, seed: u64) {
+        self.move_to(self.shared.restart(Outcome::seeded(seed)));
+    }
+
+    /// As [`SimDisk::restart`]; only what was durable is still there.
+    pub fn restart_losing_all(&self) {
+        self.move_to(self.shared.restart(Outcome::LoseAll));
+    }
+
+    /// As [`SimDisk::restart`]; everything is still there, as it was last written.
+    pub fn restart_keeping_all(&self) {
+        self.move_to(self.shared.restart(Outcome::KeepAll));
+    }
+
+    /// Lets the `nth` operation of a kind from now on fail, once; the next one is the first.
+    ///
+    /// # Panics
+    /// When `nth` is 0.
+    pub fn fail_nth(&self, kind: OperationKind, nth: u64, error: io::ErrorKind) {
+        self.shared.state().add_fault(kind, nth, error);
+    }
+
+    /// Leaves room for so many more bytes of files; `None` for any number.
+    pub fn set_free_bytes(&self, bytes: Option<u64>) {
+        let mut state = self.shared.state();
+        state.capacity_bytes = bytes.map(|bytes| bytes.saturating_add(state.names.used_bytes()));
+    }
+
+    /// Sets the clock; each operation advances it by 1 ms.
+    pub fn set_now_ms(&self, now_ms: u64) {
+        self.shared.state().now_ms = now_ms;
+    }
+
+    /// How many writes the queues made from now on take at once: 1 for the blocking driver's way.
+    pub fn set_queue_depth(&self, depth: usize) {
+        self.shared.state().queue_depth = depth;
+    }
+
+    /// The names of the files, in order.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let is_file = |name: &String| matches!(state.names.get(name), Ok(Node::File(_)));
+        state.names.list().into_iter().map(|entry| entry.name).filter(is_file).collect()
+    }
+
+    /// What a file reads as.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    #[must_use]
+    pub fn read_file(&self, name: &str) -> Vec<u8> {
+        self.inode(name).image().content()
+    }
+
+    /// Puts a durable file there, in place of what had the name.
+    pub fn write_file(&self, name: &str, bytes: &[u8]) {
+        let inode = Inode::durable(bytes.to_vec());
+        self.shared.state().names.plant(name, Node::File(inode));
+    }
+
+    /// Takes away what has the name, durably.
+    pub fn remove_file(&self, name: &str) {
+        self.shared.state().names.uproot(name);
+    }
+
+    /// Gives a file another length, adding zeros or dropping bytes, and makes it durable.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn truncate_file(&self, name: &str, bytes: u64) {
+        let len = usize::try_from(bytes).expect("64-bit targets");
+        self.inode(name).image().truncate(len);
+    }
+
+    /// Flips a bit of a file, durably; bit 0 is the lowest of the first byte.
+    ///
+    /// # Panics
+    /// When there is no such file, or it is shorter.
+    pub fn flip_bit(&self, name: &str, bit: u64) {
+        let bit = usize::try_from(bit).expect("64-bit targets");
+        self.inode(name).image().flip_bit(bit);
+    }
+
+    /// Puts a directory there, durably, in place of what had the name.
+    pub fn plant_directory(&self, name: &str) {
+        let mut state = self.shared.state();
+        let directory = Node::Directory(state.number());
+        state.names.plant(name, directory);
+    }
+
+    fn inode(&self, name: &str) -> Arc<Inode> {
+        match self.shared.state().names.get(name) {
+            Ok(Node::File(inode)) => Arc::clone(inode),
+            _ => panic!("there is no file {name}"),
+        }
+    }
+}
