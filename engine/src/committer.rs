@@ -1,0 +1,532 @@
+//! The append path: who writes a batch, when, and who is woken after it.
+//!
+//! Owns the choice of the driver, the one thread that hands writes to the disk at a time:
+//!  - a thread that appends and finds nobody driving writes its batch itself, so that a lone appender
+//!    pays for no hop to another thread; while its write is on its way the next batch fills; when it is
+//!    durable, the driver leaves and one of the threads waiting for the next batch drives on;
+//!  - batches that only tickets or buffered records wait for are written by the commit thread, which
+//!    keeps several writes on their way.
+//!
+//! Invariants
+//!  M1. At most one thread drives.                                          asserted in `start_driving`
+//!  M2. When the driver leaves, either nothing is pending, or a waiter was asked to lead, or the commit
+//!      thread was woken.                                                   `stop_driving`
+//!  M3. Commits are finished after the published `durable_lsn` covers them, and outside of the lock.
+//!
+//! Threads: any number of appenders, one commit thread.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::Lsn;
+use crate::config::RECORD_BYTES_MAX;
+use crate::core::{Core, Driver, State};
+use crate::disk::{Completion, Write, WriteQueue};
+use crate::error::{AppendError, IoFailure};
+use crate::format::batch::BatchHeader;
+use crate::segments::{Extent, Segment};
+use crate::stats::Counters;
+use crate::wal::commit::{Commit, Wake};
+use crate::wal::index::Index;
+use crate::wal::steps::{Content, Durable, Poll, Producer, Push};
+use crate::wal::writer::payload_bytes;
+
+/// Gathering waits for at most so many threads: larger groups are better written in two halves, one
+/// of which is on the disk while the other runs.
+const GATHER_WAITERS_MAX: u32 = 32;
+/// Gathering ends after so long in any case.
+const GATHER_MAX: Duration = Duration::from_micros(40);
+/// A second write is started beside the first when so many bytes wait for it.
+const PIPELINE_BYTES: usize = 64 << 10;
+
+/// Commits that ended, to be finished outside of the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    commits: Vec<(Arc<Commit>, Result<(), AppendError>)>,
+}
+
+impl Ended {
+    fn add(&mut self, commit: Arc<Commit>, result: Result<(), AppendError>) {
+        self.commits.push((commit, result));
+    }
+
+    fn has(&self, commit: &Arc<Commit>) -> bool {
+        self.commits.iter().any(|(ended, _)| Arc::ptr_eq(ended, commit))
+    }
+
+    fn finish(self) {
+        for (commit, result) in self.commits {
+            commit.finish(result);
+        }
+    }
+}
+
+impl Core {
+    /// Appends records and returns when they are durable.
+    pub(crate) fn append<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+        producer: Option<Producer>,
+    ) -> Result<Lsn, AppendError> {
+        let _guard = self.poison_on_panic();
+        let _turn = self.take_turn();
+        self.check(records)?;
+        let (mut state, first, commit) = self.push(records, producer)?;
+        state.writer.add_waiter();
+        self.drive_or_wait(state, &commit)?;
+        Ok(first)
+    }
+
+    /// Appends records without waiting.
+    pub(crate) fn submit<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+        producer: Option<Producer>,
+        durable_soon: bool,
+    ) -> Result<(Lsn, Arc<Commit>), AppendError> {
+        let _guard = self.poison_on_panic();
+        let _turn = self.take_turn();
+        self.check(records)?;
+        let (mut state, first, commit) = self.push(records, producer)?;
+        if !durable_soon {
+            state.writer.mark_unheard();
+        }
+        let waits = match state.driver {
+            Driver::Nobody => durable_soon || state.writer.pending_bytes() >= PIPELINE_BYTES,
+            Driver::CommitThread => state.writer.pending_bytes() >= PIPELINE_BYTES,
+            // Looks for more when its write is done.
+            Driver::Appender => false,
+        };
+        drop(state);
+        if waits {
+            self.kick_commit_thread();
+        }
+        Ok((first, commit))
+    }
+
+    /// Waits until everything pushed so far is durable.
+    pub(crate) fn sync(&self) -> Result<Lsn, AppendError> {
+        let _guard = self.poison_on_panic();
+        let _turn = self.take_turn();
+        let mut state = self.lock_state();
+        if let Some(poison) = state.writer.poison() {
+            return Err(poison.clone());
+        }
+        let end_lsn = state.writer.end_lsn();
+        if let Some(commit) = state.writer.last_commit().map(Arc::clone) {
+            let synced = self.drive_or_wait(state, &commit);
+            state = self.lock_state();
+            synced.inspect_err(|_| state.given_up = None)?;
+        }
+        match state.given_up.take() {
+            Some(error) => Err(error),
+            None => Ok(end_lsn),
+        }
+    }
+
+    /// Waits for a commit on behalf of a ticket. Without threads, the waiter is the one that writes.
+    pub(crate) fn wait(&self, commit: &Arc<Commit>) -> Result<(), AppendError> {
+        let _guard = self.poison_on_panic();
+        match commit.ended() {
+            Some(ended) => ended,
+            None if self.has_threads => self.wait_or_lead(commit),
+            None => self.drive_inline(commit),
+        }
+    }
+
+    /// In a log without threads one call at a time goes on.
+    fn take_turn(&self) -> Option<MutexGuard<'_, Option<Box<dyn WriteQueue>>>> {
+        (!self.has_threads).then(|| self.lock_inline())
+    }
+
+    fn lock_inline(&self) -> MutexGuard<'_, Option<Box<dyn WriteQueue>>> {
+        self.inline_queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check<R: AsRef<[u8]>>(&self, records: &[R]) -> Result<(), AppendError> {
+        if records.is_empty() {
+            return Err(AppendError::Empty);
+        }
+        let bytes_max = self.config.record_bytes_max.min(RECORD_BYTES_MAX);
+        for record in records {
+            let bytes = record.as_ref().len();
+            if bytes > bytes_max {
+                return Err(AppendError::RecordTooLarge { bytes, bytes_max });
+            }
+        }
+        let (bytes, bytes_max) = (payload_bytes(records), self.config.payload_bytes_max());
+        if bytes > bytes_max {
+            return Err(AppendError::BatchTooLarge { bytes, bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Puts records into the open batch, waiting for room as long as it takes.
+    fn push<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+        producer: Option<Producer>,
+    ) -> Result<(MutexGuard<'_, State>, Lsn, Arc<Commit>), AppendError> {
+        let mut state = self.lock_state();
+        loop {
+            if state.closed {
+                return Err(AppendError::Closed);
+            }
+            if let Some(poison) = state.writer.poison() {
+                return Err(poison.clone());
+            }
+            state = match state.writer.push(records, producer) {
+                Push::Pushed(first, commit) => return Ok((state, first, commit)),
+                Push::Full => self.close_full(state)?,
+                Push::Backlogged => {
+                    let oldest = state.writer.first_commit().map(Arc::clone);
+                    match oldest {
+                        Some(oldest) => self.drive_or_wait(state, &oldest)?,
+                        None => self.drive_once(state),
+                    }
+                    self.lock_state()
+                }
+            };
+        }
+    }
+
+    fn close_full<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+    ) -> Result<MutexGuard<'a, State>, AppendError> {
+        if state.writer.close(self.disk.now_ms()).is_ok() {
+            let nobody = state.driver == Driver::Nobody;
+            if nobody && self.has_threads {
+                drop(state);
+                self.kick_commit_thread();
+                state = self.lock_state();
+            }
+            return Ok(state);
+        }
+        drop(state);
+        self.prepare_segment().map_err(refused)?;
+        Ok(self.lock_state())
+    }
+
+    /// Drives until `commit` ends, or waits while somebody else does.
+    fn drive_or_wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        commit: &Arc<Commit>,
+    ) -> Result<(), AppendError> {
+        if state.driver == Driver::Nobody {
+            self.drive(state, commit);
+        } else {
+            drop(state);
+        }
+        self.wait_or_lead(commit)
+    }
+
+    /// Waits for a commit, and drives when asked to.
+    fn wait_or_lead(&self, commit: &Arc<Commit>) -> Result<(), AppendError> {
+        loop {
+            match commit.wait() {
+                Wake::Ended(ended) => return ended,
+                Wake::Lead if !commit.accept_lead() => {}
+                Wake::Lead => {
+                    let state = self.lock_state();
+                    if state.driver == Driver::Nobody && commit.ended().is_none() {
+                        self.drive(state, commit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands writes to the disk until `commit` ended, in this thread.
+    fn drive<'a>(&'a self, mut state: MutexGuard<'a, State>, commit: &Arc<Commit>) {
+        start_driving(&mut state, Driver::Appender);
+        state = self.gather(state);
+        let mut ended = Ended::default();
+        while commit.ended().is_none() && !ended.has(commit) {
+            let (next, progressed) = self.step(state, &mut ended);
+            state = next;
+            if !progressed {
+                break;
+            }
+        }
+        self.stop_driving(state, ended);
+    }
+
+    /// Makes one write, for room in the queue when no commit can be waited for.
+    fn drive_once<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        if state.driver == Driver::Nobody {
+            start_driving(&mut state, Driver::Appender);
+            let mut ended = Ended::default();
+            let (state, _) = self.step(state, &mut ended);
+            self.stop_driving(state, ended);
+        } else {
+            drop(state);
+            std::thread::yield_now();
+        }
+    }
+
+    /// One write, or one segment made ready; false when there was nothing to do.
+    fn step<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        ended: &mut Ended,
+    ) -> (MutexGuard<'a, State>, bool) {
+        match state.writer.poll_write(self.disk.now_ms()) {
+            Poll::Write(write) => {
+                drop(state);
+                let start = Instant::now();
+                let result = write.file.write_durable_at(&write.bytes, write.offset);
+                let took = start.elapsed();
+                let mut state = self.lock_state();
+                state.last_write = took;
+                self.complete(&mut state, Completion { id: write.id, result }, ended);
+                (state, true)
+            }
+            Poll::NeedSegment => (self.prepare_or_refuse(state, ended), true),
+            Poll::Nothing => (state, false),
+        }
+    }
+
+    /// Makes a segment ready. Without one the records of the open batch are refused: they never were in
+    /// the log.
+    fn prepare_or_refuse<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        ended: &mut Ended,
+    ) -> MutexGuard<'a, State> {
+        drop(state);
+        let prepared = self.prepare_segment();
+        let mut state = self.lock_state();
+        if let Err(failure) = prepared
+            && let Some((commit, has_unheard)) = state.writer.give_up_open()
+        {
+            let refused = refused(failure);
+            if has_unheard {
+                state.given_up = Some(refused.clone());
+            }
+            ended.add(commit, Err(refused));
+        }
+        state
+    }
+
+    /// Lets threads that are about to append again join the batch, instead of making them wait for the
+    /// next one: yields to them, for a small part of what a write takes.
+    fn gather<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if self.config.commit_delay_us > 0 {
+            drop(state);
+            std::thread::sleep(Duration::from_micros(u64::from(self.config.commit_delay_us)));
+            return self.lock_state();
+        }
+        let expected = state.expected_waiters;
+        if !self.has_threads || expected > GATHER_WAITERS_MAX {
+            return state;
+        }
+        let deadline = Instant::now() + GATHER_MAX.min(state.last_write / 2);
+        while state.writer.open_waiters() < expected && Instant::now() < deadline {
+            drop(state);
+            std::thread::yield_now();
+            state = self.lock_state();
+        }
+        state
+    }
+
+    /// Takes the end of a write: publishes what became durable and collects the commits that ended.
+    fn complete(&self, state: &mut State, completion: Completion, ended: &mut Ended) {
+        let mut durable = std::mem::take(&mut state.durable);
+        let failed = state.writer.handle_completion(completion.id, completion.result, &mut durable);
+        if let Some(poison) = state.writer.poison() {
+            for commit in failed {
+                ended.add(commit, Err(poison.clone()));
+            }
+            self.progress.notify();
+        }
+        Counters::add(&self.counters.writes, 1);
+        let advanced = !durable.is_empty();
+        let mut waiters = 0;
+        for durable in durable.drain(..) {
+            waiters += durable.waiters;
+            self.publish(&durable);
+            if let Some(commit) = durable.commit {
+                ended.add(commit, Ok(()));
+            }
+        }
+        state.durable = durable;
+        if advanced {
+            state.expected_waiters = waiters + state.writer.open_waiters();
+            self.progress.advance(state.writer.durable_lsn());
+            self.background.raise();
+        }
+    }
+
+    fn publish(&self, durable: &Durable) {
+        match &durable.content {
+            Content::Segment(header, file) => {
+                let extent = Extent::empty(header);
+                let (header, file) = (header.clone(), Arc::clone(file));
+                self.segments.add(Segment::unsealed(header, file, extent, Index::default()));
+            }
+            Content::Batch(batch) => {
+                let header = BatchHeader::decode(&batch.bytes).expect("encoded by the writer");
+                let segment = self.segments.get(durable.segment);
+                segment.expect("its header is durable").note(&header);
+                Counters::add(&self.counters.batches, 1);
+                Counters::add(&self.counters.records, u64::from(header.record_count));
+                Counters::add(&self.counters.batch_bytes, u64::from(header.length));
+                if header.record_count > 0 {
+                    self.hot.push(batch.clone());
+                }
+            }
+        }
+    }
+
+    /// Leaves the wheel to whoever has to go on (M2), then wakes those whose batches ended.
+    fn stop_driving(&self, mut state: MutexGuard<'_, State>, ended: Ended) {
+        assert_ne!(state.driver, Driver::Nobody, "only the driver stops");
+        state.driver = Driver::Nobody;
+        let pending = state.writer.has_pending();
+        let leader = state.writer.pending_leader().map(Arc::clone);
+        drop(state);
+        // First, so that the next write is on its way while the many are being woken.
+        match leader {
+            Some(leader) => leader.ask_to_lead(),
+            None if pending => self.kick_commit_thread(),
+            None => {}
+        }
+        ended.finish();
+        if !self.has_threads {
+            self.run_maintenance();
+        }
+    }
+
+    /// The commit thread: writes what nobody waits for in person, several writes at a time.
+    pub(crate) fn run_commit_thread(&self, queue: &mut dyn WriteQueue) {
+        let _guard = self.poison_on_panic();
+        let mut completions = Vec::new();
+        loop {
+            let mut ended = Ended::default();
+            let mut state = self.lock_state();
+            for completion in completions.drain(..) {
+                self.complete(&mut state, completion, &mut ended);
+            }
+            state = self.drive_queue(state, queue, &mut ended);
+            let drives = state.driver == Driver::CommitThread;
+            if self.stop.load(Ordering::SeqCst) && !drives {
+                drop(state);
+                ended.finish();
+                return;
+            }
+            self.commit_sleeps.store(true, Ordering::SeqCst);
+            drop(state);
+            ended.finish();
+            let waited = queue.wait(&mut completions, None);
+            self.commit_sleeps.store(false, Ordering::SeqCst);
+            if let Err(error) = waited {
+                self.fail(IoFailure::new("wait for", "write queue", error));
+                return;
+            }
+        }
+    }
+
+    /// What the commit thread does, in the waiter of a ticket, for a log without threads: until nothing
+    /// is pending, so that an append afterwards finds nobody driving.
+    fn drive_inline(&self, commit: &Commit) -> Result<(), AppendError> {
+        let mut inline = self.lock_inline();
+        let queue = inline.as_mut().expect("a log without threads has its queue here");
+        let mut completions = Vec::new();
+        loop {
+            let mut ended = Ended::default();
+            let mut state = self.lock_state();
+            for completion in completions.drain(..) {
+                self.complete(&mut state, completion, &mut ended);
+            }
+            state = self.drive_queue(state, &mut **queue, &mut ended);
+            let drives = state.driver == Driver::CommitThread;
+            drop(state);
+            ended.finish();
+            if !drives {
+                break;
+            }
+            if let Err(error) = queue.wait(&mut completions, None) {
+                self.fail(IoFailure::new("wait for", "write queue", error));
+            }
+        }
+        self.run_maintenance();
+        commit.ended().expect("nothing is pending, so the batch has ended")
+    }
+
+    /// Keeps the queue filled while there is something to write and nobody else drives.
+    fn drive_queue<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        queue: &mut dyn WriteQueue,
+        ended: &mut Ended,
+    ) -> MutexGuard<'a, State> {
+        if state.driver == Driver::Nobody && state.writer.has_pending() {
+            start_driving(&mut state, Driver::CommitThread);
+        }
+        while state.driver == Driver::CommitThread {
+            let in_flight = state.writer.writes_in_flight();
+            let worth_it = in_flight == 0
+                || state.writer.has_ready()
+                || state.writer.pending_bytes() >= PIPELINE_BYTES;
+            if in_flight >= queue.depth() || !worth_it {
+                break;
+            }
+            let (next, more) = self.step_queue(state, queue, ended);
+            state = next;
+            if !more {
+                break;
+            }
+        }
+        let idle = state.writer.writes_in_flight() == 0 && !state.writer.has_pending();
+        if state.driver == Driver::CommitThread && (idle || state.writer.poison().is_some()) {
+            state.driver = Driver::Nobody;
+        }
+        state
+    }
+
+    fn step_queue<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        queue: &mut dyn WriteQueue,
+        ended: &mut Ended,
+    ) -> (MutexGuard<'a, State>, bool) {
+        match state.writer.poll_write(self.disk.now_ms()) {
+            Poll::Write(write) => {
+                drop(state);
+                let Write { id, .. } = write;
+                let submitted = queue.submit(write);
+                let mut state = self.lock_state();
+                if let Err(error) = submitted {
+                    self.complete(&mut state, Completion { id, result: Err(error) }, ended);
+                }
+                (state, true)
+            }
+            Poll::NeedSegment => (self.prepare_or_refuse(state, ended), true),
+            Poll::Nothing => (state, false),
+        }
+    }
+
+    /// Poisons the log from outside of the write path.
+    pub(crate) fn fail(&self, failure: IoFailure) {
+        let mut state = self.lock_state();
+        let failed = state.writer.handle_failure(failure);
+        let Some(poison) = state.writer.poison().cloned() else { return };
+        drop(state);
+        for commit in failed {
+            commit.finish(Err(poison.clone()));
+        }
+        self.progress.notify();
+    }
+}
+
+fn start_driving(state: &mut State, driver: Driver) {
+    assert_eq!(state.driver, Driver::Nobody, "one thread drives");
+    state.driver = driver;
+}
+
+fn refused(failure: IoFailure) -> AppendError {
+    if failure.is_full() { AppendError::Full(failure) } else { AppendError::NoSegment(failure) }
+}

@@ -1,0 +1,192 @@
+//! What the parts of an open log share.
+//!
+//! Owns [`Core`]: the writer behind its lock, the published progress, the segments, and the means to
+//! wake the two threads of a log. Holds no logic but small accessors; the append path is `committer`,
+//! the background work `maintenance`, the handle `log`.
+//!
+//! Locks are taken in this order: `maintenance`, `state`, then those inside of a segment, the hot tail
+//! and the progress. No lock is held while a batch is written or synced, except that `maintenance` is
+//! held while segments are prepared, sealed and dropped.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::disk::{Disk, Waker, WriteQueue};
+use crate::error::{AppendError, IoFailure};
+use crate::progress::Progress;
+use crate::segments::Segments;
+use crate::stats::Counters;
+use crate::superblock::SuperblockStore;
+use crate::wal::hot::HotTail;
+use crate::wal::steps::Durable;
+use crate::wal::writer::Writer;
+use crate::watermark::WatermarkStore;
+use crate::{Epoch, Lsn};
+
+/// Who is handing writes to the disk at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    Nobody,
+    /// A thread that appends and waits.
+    Appender,
+    /// The commit thread.
+    CommitThread,
+}
+
+/// The writer, and what decides who drives it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) writer: Writer,
+    pub(crate) driver: Driver,
+    pub(crate) closed: bool,
+    /// Why buffered records were given up; the next sync says so, once.
+    pub(crate) given_up: Option<AppendError>,
+    /// Threads that waited for the last batch or were waiting when it ended: so many are likely to
+    /// append again at once.
+    pub(crate) expected_waiters: u32,
+    /// How long the last write took.
+    pub(crate) last_write: Duration,
+    /// Kept between completions to save its allocation.
+    pub(crate) durable: Vec<Durable>,
+}
+
+/// What the background work keeps between its steps.
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    pub(crate) superblock: SuperblockStore,
+    pub(crate) watermark: WatermarkStore,
+    /// Numbers of spare files of the right length.
+    pub(crate) spares: Vec<u64>,
+    /// A segment file that was prepared by an earlier life and is of the right length.
+    pub(crate) prepared: Option<u64>,
+    /// Whether the way of writing durably still has to be chosen.
+    pub(crate) self_test_pending: bool,
+    /// What the watermark says, and whether it says so durably.
+    pub(crate) noted_lsn: Lsn,
+    pub(crate) noted_durably: bool,
+}
+
+/// See the module.
+pub(crate) struct Core {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) config: Config,
+    pub(crate) log_id: u128,
+    pub(crate) epoch: Epoch,
+    /// False when one thread does everything: the background work is then done by the appender.
+    pub(crate) has_threads: bool,
+    pub(crate) state: Mutex<State>,
+    pub(crate) maintenance: Mutex<Maintenance>,
+    pub(crate) segments: Segments,
+    pub(crate) hot: HotTail,
+    pub(crate) progress: Progress,
+    pub(crate) counters: Counters,
+    pub(crate) background: Signal,
+    /// Raised when the log stops, to end the background thread's pauses.
+    pub(crate) stopped: Signal,
+    pub(crate) commit_waker: OnceLock<Arc<dyn Waker>>,
+    /// The queue of a log without threads.
+    pub(crate) inline_queue: Mutex<Option<Box<dyn WriteQueue>>>,
+    pub(crate) commit_sleeps: AtomicBool,
+    pub(crate) stop: AtomicBool,
+    /// The writer's lock on the directory; released when the log is closed, though readers may live on.
+    pub(crate) lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+}
+
+impl Core {
+    pub(crate) fn lock_state(&self) -> MutexGuard<'_, State> {
+        // A panic of another thread cannot leave the writer half changed: its methods assert before
+        // they change, and after a failed assertion nothing more must be written.
+        match self.state.lock() {
+            Ok(state) => state,
+            Err(poisoned) => {
+                let mut state = poisoned.into_inner();
+                state.closed = true;
+                state
+            }
+        }
+    }
+
+    pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, Maintenance> {
+        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Poisons the log when the thread panics while the answer lives, so that nobody waits for ever for
+    /// a batch whose writer is gone. Taken before any lock.
+    pub(crate) fn poison_on_panic(&self) -> PoisonOnPanic<'_> {
+        PoisonOnPanic { core: self, was_panicking: std::thread::panicking() }
+    }
+
+    /// Wakes the commit thread, if it sleeps.
+    pub(crate) fn kick_commit_thread(&self) {
+        if self.commit_sleeps.swap(false, Ordering::SeqCst)
+            && let Some(waker) = self.commit_waker.get()
+        {
+            waker.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("disk", &self.disk.describe())
+            .field("epoch", &self.epoch)
+            .field("durable_lsn", &self.progress.durable_lsn())
+            .finish_non_exhaustive()
+    }
+}
+
+/// See [`Core::poison_on_panic`].
+#[must_use]
+pub(crate) struct PoisonOnPanic<'a> {
+    core: &'a Core,
+    /// A destructor that appends while its own thread unwinds is no fault of the log.
+    was_panicking: bool,
+}
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.was_panicking {
+            let error = std::io::Error::other("a thread of the log panicked");
+            self.core.fail(IoFailure::new("run", &self.core.disk.describe(), error));
+        }
+    }
+}
+
+/// A flag that one thread waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    /// Set without the lock, so that raising a raised signal costs one load.
+    raised: AtomicBool,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Signal {
+    pub(crate) fn raise(&self) {
+        if !self.raised.swap(true, Ordering::SeqCst) {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until the signal is raised, but at most so long.
+    pub(crate) fn wait_timeout(&self, timeout: Duration) {
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.raised.load(Ordering::SeqCst) {
+            let waited = self.changed.wait_timeout(guard, timeout);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Waits until the signal is raised, and lowers it.
+    pub(crate) fn wait(&self) {
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.raised.swap(false, Ordering::SeqCst) {
+            guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

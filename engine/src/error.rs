@@ -1,0 +1,207 @@
+//! One error type for each kind of operation.
+//!
+//! Owns the errors that people see; each variant says what the caller should do next. Bytes of a disk
+//! or a user become errors here, never panics.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::config::ConfigError;
+use crate::format::version::Fault;
+use crate::recovery::RecoveryReport;
+use crate::{Lsn, LsnRange};
+
+/// Damage in the log: what, where, and which records are behind it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("segment {segment}, offset {offset}: {fault} (records from LSN {lsn} on)")]
+pub struct Corruption {
+    /// The segment.
+    pub segment: u64,
+    /// Offset of the first damaged batch.
+    pub offset: u64,
+    /// The first LSN that cannot be read.
+    pub lsn: Lsn,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// A system call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{operation} {target}: {source}")]
+pub struct IoFailure {
+    /// What was tried.
+    pub operation: &'static str,
+    /// On what file or directory.
+    pub target: String,
+    /// What the system said.
+    pub source: Arc<io::Error>,
+}
+
+impl IoFailure {
+    pub(crate) fn new(operation: &'static str, target: &str, source: io::Error) -> IoFailure {
+        IoFailure { operation, target: target.to_owned(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded)
+    }
+}
+
+/// Why a log could not be opened. Nothing was acknowledged, and nothing of anyone else's was touched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The configuration contradicts itself. Change the field.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// Another process or handle writes to this directory. Wait for it, or read with
+    /// [`LogReader`](crate::LogReader).
+    #[error("{0}: another writer holds this log; wait for it to end, or only read")]
+    Locked(String),
+    /// There is no log, and it was not to be made. Check the path, or set `create`.
+    #[error("{0}: there is no log here")]
+    NotFound(String),
+    /// The directory holds something else. Choose another directory.
+    #[error("{directory}: this is not a log: it holds {found:?}; use an empty directory")]
+    NotALog {
+        /// The directory.
+        directory: String,
+        /// One name that was found.
+        found: String,
+    },
+    /// A file has the name of one of ours and is no regular file. Look at it and remove it by hand.
+    #[error("{0}: not a regular file; remove it by hand if it is not wanted")]
+    NotAFile(String),
+    /// Written by a newer version. Use that one.
+    #[error("{file}: format version {version} is newer than this binary reads; use a newer one")]
+    Version {
+        /// The file.
+        file: String,
+        /// Its version.
+        version: u16,
+    },
+    /// Both copies of the superblock are damaged: nobody may guess what was promised. Nothing was
+    /// changed. Restore the file from a copy.
+    #[error("{file}: both copies are damaged ({fault}); nothing was changed; restore the file")]
+    Superblock {
+        /// The file.
+        file: String,
+        /// What is wrong with the first copy.
+        fault: Fault,
+    },
+    /// Something that had been durable is damaged or gone: see the verdict. Nothing was changed. Read
+    /// what is left with [`LogReader`](crate::LogReader), and restore or repair.
+    #[error("{directory}: {}; nothing was changed", .report.verdict)]
+    Damaged {
+        /// The directory.
+        directory: String,
+        /// What recovery found.
+        report: Box<RecoveryReport>,
+    },
+    /// The disk is full. Make room and open again.
+    #[error("the disk is full: {0}")]
+    Full(IoFailure),
+    /// A system call failed. Look at what the system said.
+    #[error(transparent)]
+    Io(IoFailure),
+}
+
+impl From<IoFailure> for OpenError {
+    fn from(failure: IoFailure) -> OpenError {
+        if failure.is_full() { OpenError::Full(failure) } else { OpenError::Io(failure) }
+    }
+}
+
+/// Why an append was refused or failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The record is larger than the log takes; nothing was written. Split it.
+    #[error("a record of {bytes} bytes is over the limit of {bytes_max}")]
+    RecordTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The records are together larger than one batch; nothing was written. Use several calls.
+    #[error("a batch of {bytes} bytes is over the limit of {bytes_max}")]
+    BatchTooLarge {
+        /// Bytes of the records with a prefix of four bytes each.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A batch of no records was given; nothing was written.
+    #[error("a batch needs at least one record")]
+    Empty,
+    /// The disk is full: the record is not in the log and has no LSN. Reads go on. Make room and append
+    /// again; nothing needs to be reopened.
+    #[error("the disk is full: {0}")]
+    Full(IoFailure),
+    /// No segment could be made ready for it, for another reason than a full disk: the record is not in
+    /// the log and has no LSN. Reads go on. Look at what the system said and append again.
+    #[error("no segment could be prepared: {0}")]
+    NoSegment(IoFailure),
+    /// A write or sync failed, and nothing more is acknowledged: the record may or may not be in the
+    /// log. Close it, look at the disk, and open again: recovery decides by what is on the medium.
+    #[error("the log is poisoned: {0}")]
+    Poisoned(IoFailure),
+    /// The log was closed; the record is not in it.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Why records could not be read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Not in the log: trimmed, or not appended yet. Read inside the range.
+    #[error("LSN {lsn} is outside of the log, which holds {}..{}", .range.start, .range.end)]
+    OutOfRange {
+        /// What was asked for.
+        lsn: Lsn,
+        /// What there is.
+        range: LsnRange,
+    },
+    /// The records are damaged. Others stay readable: read from a later LSN, and restore or repair.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    /// A segment file that should be there is missing.
+    #[error("segment {segment} is missing (records from LSN {lsn} on)")]
+    Missing {
+        /// The segment.
+        segment: u64,
+        /// The first LSN in it.
+        lsn: Lsn,
+    },
+    /// A system call failed. Other ranges may stay readable.
+    #[error(transparent)]
+    Io(IoFailure),
+}
+
+/// Why a change of the log's bounds or of its durable cell failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// Beyond what is durable. Trim to at most `durable_lsn`.
+    #[error("LSN {lsn} is beyond the durable end {durable_lsn}")]
+    OutOfRange {
+        /// What was asked for.
+        lsn: Lsn,
+        /// The limit.
+        durable_lsn: Lsn,
+    },
+    /// The cell holds at most 1024 bytes.
+    #[error("{bytes} bytes are more than the cell's {bytes_max}")]
+    CellTooLarge {
+        /// What was given.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A write or sync failed earlier, or now: see [`AppendError::Poisoned`].
+    #[error("the log is poisoned: {0}")]
+    Poisoned(IoFailure),
+}

@@ -1,0 +1,104 @@
+//! A crash-safe log storage engine: records in, LSNs out, and what was acknowledged survives.
+//!
+//! # What it promises
+//!
+//! - A record whose append returned survives a power cut at any instruction.
+//! - Opening yields exactly a prefix of what was appended: every acknowledged record, possibly some
+//!   unacknowledged ones, never a gap, a reordering, a duplicate, or bytes nobody wrote.
+//! - A torn write is told apart from damage by evidence: an unacknowledged torn tail is cut off by
+//!   itself, damage to anything durable is reported and never cut away.
+//! - After a failed write or sync nothing more is acknowledged; reads go on.
+//! - Memory is bounded by [`Config`], at most 64 MiB by default.
+//! - No bytes on a disk make it panic.
+//!
+//! # The main types
+//!
+//! [`Log`] is the one writer of a directory, used by any number of threads. [`Log::append`] returns when
+//! the record is durable; [`Log::submit`] returns a [`Ticket`] to wait for or to await in any runtime;
+//! [`Log::append_buffered`] returns a [`Buffered`], which is not an [`Lsn`] and cannot be mistaken for a
+//! durable one. [`Records`] iterates, [`Tail`] waits for more, and [`LogReader`] reads a log that another
+//! process is writing. [`RecoveryReport`] says what an open found and did.
+//!
+//! # Example
+//!
+//! ```
+//! use cairnlog_engine::{Config, Log, Lsn, Verdict};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = std::env::temp_dir().join(format!("cairnlog-doc-{}", std::process::id()));
+//! # let _ = std::fs::remove_dir_all(&directory);
+//! let (log, report) = Log::open(&directory, Config::default())?;
+//! assert_eq!(report.verdict, Verdict::Clean);
+//!
+//! // Durable when it returns.
+//! let first = log.append(b"one")?;
+//! assert_eq!(first, Lsn::FIRST);
+//!
+//! // Many on their way from one thread.
+//! let tickets = [log.submit(b"two")?, log.submit(b"three")?];
+//! for ticket in tickets {
+//!     ticket.wait()?;
+//! }
+//!
+//! let texts: Vec<Vec<u8>> =
+//!     log.iter(..)?.map(|record| Ok(record?.bytes().to_vec())).collect::<Result<_, cairnlog_engine::ReadError>>()?;
+//! assert_eq!(texts, [&b"one"[..], b"two", b"three"]);
+//! log.close()?;
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! - `uring` (default): batches of tickets go through io_uring where the kernel gives it; the blocking
+//!   driver keeps the same promises elsewhere. [`Stats::backend`] says which one is in use.
+//! - `sim`: `disk::sim`, a simulated disk whose power can be cut at any operation.
+//!
+//! # Format
+//!
+//! The bytes on disk are described once, in [`mod@format`].
+
+pub mod disk;
+pub mod format;
+
+mod committer;
+mod config;
+mod core;
+mod cursor;
+mod epoch;
+mod error;
+mod inspect;
+mod log;
+mod log_reader;
+mod lsn;
+mod maintenance;
+mod names;
+mod progress;
+mod reader;
+mod record;
+mod recovery;
+mod segments;
+mod stats;
+mod superblock;
+mod verify;
+mod wal;
+mod watermark;
+mod window;
+
+pub use config::{Config, ConfigError, RECORD_BYTES_MAX};
+pub use epoch::Epoch;
+pub use error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
+pub use inspect::{Inspected, inspect, inspect_on};
+pub use log::{Buffered, Log, Ticket};
+pub use log_reader::LogReader;
+pub use lsn::{Lsn, LsnRange};
+pub use reader::{Records, Tail};
+pub use record::{Record, RecordRef};
+pub use recovery::{RecoveryReport, Verdict};
+pub use stats::Stats;
+pub use verify::{VerifyReport, verify, verify_on};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

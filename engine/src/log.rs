@@ -1,0 +1,372 @@
+//! The handle people hold.
+//!
+//! Owns opening, the two threads of a log, and closing. Appending is in `committer`, reading in
+//! `reader`, what happens behind the scenes in `maintenance`.
+//!
+//! Threads: a [`Log`] is used by any number of threads; it has one thread that writes for tickets and
+//! one for background work, which end when it is dropped.
+
+mod open;
+
+use std::future::Future;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::disk::Disk;
+use crate::error::{AppendError, ChangeError, OpenError, ReadError};
+use crate::reader::{Records, Tail, View};
+use crate::record::Record;
+use crate::recovery::RecoveryReport;
+use crate::stats::{Counters, Stats};
+use crate::wal::commit::Commit;
+use crate::wal::steps::Producer;
+use crate::{Lsn, LsnRange};
+
+/// A durable log: one writer for each directory, any number of threads.
+///
+/// Dropping it makes what was appended durable, as far as the disk lets it; [`Log::close`] says whether
+/// that went well.
+#[derive(Debug)]
+pub struct Log {
+    core: Arc<Core>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The promise of an LSN for records that are on their way to the disk.
+///
+/// Wait for it with [`Ticket::wait`], or await it in any runtime. Dropping it changes nothing: the
+/// records are written all the same.
+#[derive(Debug)]
+#[must_use = "the records are durable only when the ticket says so"]
+pub struct Ticket {
+    core: Arc<Core>,
+    commit: Arc<Commit>,
+    lsns: LsnRange,
+}
+
+/// An LSN in memory: the record is written soon, and lost if power or process fails before.
+///
+/// It is not an [`Lsn`], so that it cannot be mistaken for one that is durable. [`Log::sync`] makes
+/// every buffered record durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffered(Lsn);
+
+impl Buffered {
+    /// The LSN that the record has if it becomes durable.
+    #[must_use]
+    pub fn lsn_if_durable(self) -> Lsn {
+        self.0
+    }
+}
+
+impl Log {
+    /// Opens the log in a directory, repairs a torn tail, and says what was found.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each variant says what to do. Nothing is changed in a directory that is not a
+    /// log, that another writer holds, or whose durable records are damaged.
+    pub fn open(
+        directory: impl AsRef<Path>,
+        config: Config,
+    ) -> Result<(Log, RecoveryReport), OpenError> {
+        open::open(directory.as_ref(), config)
+    }
+
+    /// Opens the log on any disk, such as a simulated one, without threads of its own: writes,
+    /// recycling and everything else happen in the calls, one after the other, so that a run on a
+    /// simulated disk is repeatable. Tickets are written when they are waited for.
+    ///
+    /// # Errors
+    /// As for [`Log::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        config: Config,
+    ) -> Result<(Log, RecoveryReport), OpenError> {
+        open::open_on(disk, config, false)
+    }
+
+    /// Appends a record and returns its LSN when it is durable.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. After anything but [`AppendError::Poisoned`] the record is not in the log.
+    pub fn append(&self, record: &[u8]) -> Result<Lsn, AppendError> {
+        self.core.append(&[record], None)
+    }
+
+    /// Appends records as one: all of them are durable when it returns, and a crash leaves all or none.
+    /// Together they are at most one batch, see [`AppendError::BatchTooLarge`].
+    ///
+    /// # Errors
+    /// As for [`Log::append`].
+    pub fn append_batch<R: AsRef<[u8]>>(&self, records: &[R]) -> Result<LsnRange, AppendError> {
+        let first = self.core.append(records, None)?;
+        Ok(first..first.plus(records.len() as u64))
+    }
+
+    /// Appends a record and returns at once; the ticket tells when it is durable. Waits only for room,
+    /// when `inflight_bytes_max` are on their way.
+    ///
+    /// # Errors
+    /// As for [`Log::append`]; those of the write come with the ticket.
+    pub fn submit(&self, record: &[u8]) -> Result<Ticket, AppendError> {
+        self.submit_batch(&[record])
+    }
+
+    /// Like [`Log::append_batch`], without waiting.
+    ///
+    /// # Errors
+    /// As for [`Log::submit`].
+    pub fn submit_batch<R: AsRef<[u8]>>(&self, records: &[R]) -> Result<Ticket, AppendError> {
+        let (first, commit) = self.core.submit(records, None, true)?;
+        let lsns = first..first.plus(records.len() as u64);
+        Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
+    }
+
+    /// Like [`Log::submit_batch`], and notes with the records who appends them: `producer_id` gave the
+    /// first of them the number `first_sequence`, and the others those that follow. After a crash
+    /// [`Log::next_sequence`] tells the producer where to go on. Nothing is refused: not to append twice
+    /// is up to the producer.
+    ///
+    /// # Errors
+    /// As for [`Log::submit`].
+    pub fn submit_batch_as<R: AsRef<[u8]>>(
+        &self,
+        producer_id: u128,
+        first_sequence: u64,
+        records: &[R],
+    ) -> Result<Ticket, AppendError> {
+        let producer = Producer { id: producer_id, first_sequence };
+        let (first, commit) = self.core.submit(records, Some(producer), true)?;
+        let lsns = first..first.plus(records.len() as u64);
+        Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
+    }
+
+    /// The sequence after the last durable record of a producer; `None` when the log holds none. Reads
+    /// back from the newest segment until it finds one, and the whole log when there is none.
+    ///
+    /// # Errors
+    /// Whatever reading the segments gives.
+    pub fn next_sequence(&self, producer_id: u128) -> Result<Option<u64>, ReadError> {
+        View::Live(Arc::clone(&self.core)).next_sequence(producer_id)
+    }
+
+    /// Appends a record in memory. It becomes durable with the next durable append, with
+    /// [`Log::sync`], or when enough of them have gathered.
+    ///
+    /// # Errors
+    /// As for [`Log::append`]. A failed write shows with the next call; that a buffered record was
+    /// given up, because the disk was full, with the next [`Log::sync`].
+    pub fn append_buffered(&self, record: &[u8]) -> Result<Buffered, AppendError> {
+        self.core.submit(&[record], None, false).map(|(first, _)| Buffered(first))
+    }
+
+    /// Makes everything appended so far durable; everything below the answer is.
+    ///
+    /// # Errors
+    /// As for [`Log::append`].
+    pub fn sync(&self) -> Result<Lsn, AppendError> {
+        self.core.sync()
+    }
+
+    /// The record with this LSN.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] when it was trimmed or is not durable yet; others as they say.
+    pub fn read(&self, lsn: Lsn) -> Result<Record, ReadError> {
+        let view = View::Live(Arc::clone(&self.core));
+        let range = view.range();
+        let mut records = Records::new(view, lsn..lsn.next())?;
+        records.next().unwrap_or(Err(ReadError::OutOfRange { lsn, range }))
+    }
+
+    /// Records of a range, up to what is durable.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] when its start is not in the log.
+    pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Result<Records, ReadError> {
+        let view = View::Live(Arc::clone(&self.core));
+        let range = range_of(&range, view.first_lsn());
+        Records::new(view, range)
+    }
+
+    /// Records from an LSN on, waiting for new ones.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] when `from` is not in the log and not its next LSN.
+    pub fn tail(&self, from: Lsn) -> Result<Tail, ReadError> {
+        Tail::new(&self.core, from)
+    }
+
+    /// The first record whose batch was closed at or after `time_ms`, milliseconds since 1970; the end
+    /// of the log when there is none.
+    ///
+    /// # Errors
+    /// Whatever reading the segment gives.
+    pub fn lsn_at_time(&self, time_ms: u64) -> Result<Lsn, ReadError> {
+        View::Live(Arc::clone(&self.core)).lsn_at_time(time_ms)
+    }
+
+    /// The oldest record kept.
+    #[must_use]
+    pub fn first_lsn(&self) -> Lsn {
+        View::Live(Arc::clone(&self.core)).first_lsn()
+    }
+
+    /// Below it, records survive a power cut.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.core.progress.durable_lsn()
+    }
+
+    /// The next LSN to be assigned.
+    #[must_use]
+    pub fn end_lsn(&self) -> Lsn {
+        self.core.lock_state().writer.end_lsn()
+    }
+
+    /// Gives up records before `lsn`: whole segments are dropped and recycled, so some of them may stay.
+    /// The new first LSN.
+    ///
+    /// # Errors
+    /// [`ChangeError::OutOfRange`] beyond `durable_lsn`.
+    pub fn trim(&self, lsn: Lsn) -> Result<Lsn, ChangeError> {
+        self.core.trim(lsn)
+    }
+
+    /// The durable user cell: up to 1024 bytes that belong to the embedder.
+    #[must_use]
+    pub fn cell(&self) -> Vec<u8> {
+        self.core.lock_maintenance().superblock.current().cell.clone()
+    }
+
+    /// Replaces the durable user cell; the new content survives a power cut when this returns, and no
+    /// crash leaves a mix of old and new.
+    ///
+    /// # Errors
+    /// [`ChangeError::CellTooLarge`] above 1024 bytes.
+    pub fn set_cell(&self, cell: &[u8]) -> Result<(), ChangeError> {
+        self.core.set_cell(cell)
+    }
+
+    /// Counters since the log was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let counters = &self.core.counters;
+        Stats {
+            first_lsn: self.first_lsn(),
+            durable_lsn: self.durable_lsn(),
+            end_lsn: self.end_lsn(),
+            epoch: self.core.epoch,
+            batches: Counters::get(&counters.batches),
+            records: Counters::get(&counters.records),
+            batch_bytes: Counters::get(&counters.batch_bytes),
+            writes: Counters::get(&counters.writes),
+            segments: self.core.segments.len() as u64,
+            segments_created: Counters::get(&counters.segments_created),
+            segments_recycled: Counters::get(&counters.segments_recycled),
+            backend: self.core.disk.backend_name(),
+        }
+    }
+
+    /// Makes everything appended durable and closes the log.
+    ///
+    /// # Errors
+    /// Why the last records could not be made durable; they are then in doubt.
+    pub fn close(mut self) -> Result<(), AppendError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), AppendError> {
+        let synced = self.core.sync();
+        self.core.lock_state().closed = true;
+        self.core.stop.store(true, Ordering::SeqCst);
+        self.core.background.raise();
+        self.core.stopped.raise();
+        if let Some(waker) = self.core.commit_waker.get() {
+            waker.wake();
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so; the log is then poisoned or closed.
+            let _ = thread.join();
+        }
+        self.core.progress.notify();
+        for segment in self.core.segments.unsealed() {
+            // Readers of this life may go on: the next one must not recycle what they read. Where it
+            // cannot be marked, they see another segment's number and stop.
+            let _ = segment.mark_unsealed_as_read();
+        }
+        // A poisoned log writes nothing more, not even what it knows.
+        let ended =
+            synced.and_then(|_| self.core.note_watermark_durably().map_err(AppendError::Poisoned));
+        *self.core.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        ended
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if !self.core.stop.load(Ordering::SeqCst) {
+            // Nobody is left to tell; `close` is for those who want to know.
+            let _ = self.end();
+        }
+    }
+}
+
+impl Core {
+    /// Whether no record will become durable any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        let state = self.lock_state();
+        state.closed || state.writer.poison().is_some()
+    }
+}
+
+impl Ticket {
+    /// The LSNs that the records have if they become durable.
+    #[must_use]
+    pub fn lsns_if_durable(&self) -> LsnRange {
+        self.lsns.clone()
+    }
+
+    /// Waits until the records are durable; the first one's LSN.
+    ///
+    /// # Errors
+    /// As for [`Log::append`].
+    pub fn wait(self) -> Result<Lsn, AppendError> {
+        self.core.wait(&self.commit)?;
+        Ok(self.lsns.start)
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Lsn, AppendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.core.has_threads {
+            // Nobody else would write it.
+            return Poll::Ready(self.core.wait(&self.commit).map(|()| self.lsns.start));
+        }
+        self.commit.poll(context).map_ok(|()| self.lsns.start)
+    }
+}
+
+/// A range given in any form, from `first` on when it has no start.
+pub(crate) fn range_of(range: &impl RangeBounds<Lsn>, first: Lsn) -> LsnRange {
+    let start = match range.start_bound() {
+        Bound::Included(lsn) => *lsn,
+        Bound::Excluded(lsn) => lsn.next(),
+        Bound::Unbounded => first,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(lsn) => lsn.next(),
+        Bound::Excluded(lsn) => *lsn,
+        Bound::Unbounded => Lsn::MAX,
+    };
+    start..end
+}

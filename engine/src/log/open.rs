@@ -1,0 +1,374 @@
+//! Opening a log: from a directory to a [`Log`], through recovery.
+//!
+//! Owns the order in which an open touches a directory: look, lock, read, decide; and only then change.
+//!
+//! Crash: at any point the next open finds the same records. A directory that was being made has no
+//! superblock under its name yet and is made again.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::Log;
+use crate::config::{BUFFER_BATCHES, Config};
+use crate::core::{Core, Driver, Maintenance, Signal, State};
+use crate::disk::{ALIGNMENT, Access, Disk, Entry, EntryKind, OsDisk, Pool};
+use crate::error::{IoFailure, OpenError};
+use crate::format::batch::EpochStart;
+use crate::format::segment::file_name;
+use crate::format::superblock::{Cut, Superblock};
+use crate::format::version::Fault;
+use crate::log_reader::{not_found, verdict_of};
+use crate::maintenance::remove_if_there;
+use crate::names::{Name, classify};
+use crate::progress::Progress;
+use crate::recovery::{Examined, RecoveryReport, Verdict, examine, finish_cut, sync_tail};
+use crate::segments::Segments;
+use crate::stats::Counters;
+use crate::superblock::{FILE_NAME, SuperblockStore};
+use crate::wal::hot::HotTail;
+use crate::wal::steps::{ActiveSegment, Limits, Start};
+use crate::wal::writer::Writer;
+use crate::watermark::WatermarkStore;
+use crate::{Epoch, Lsn};
+
+/// A reader that looks whether the log is locked holds the lock for a moment: try again so often.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) fn open(directory: &Path, config: Config) -> Result<(Log, RecoveryReport), OpenError> {
+    config.check()?;
+    let disk = OsDisk::open(directory, config.create, config.backend).map_err(|error| {
+        if config.create {
+            IoFailure::new("make or open", &directory.display().to_string(), error).into()
+        } else {
+            not_found(directory, error)
+        }
+    })?;
+    if let Some(durable_write) = config.durable_write {
+        disk.set_durable_write(durable_write);
+    }
+    open_on(Arc::new(disk), config, true)
+}
+
+pub(super) fn open_on(
+    disk: Arc<dyn Disk>,
+    mut config: Config,
+    has_threads: bool,
+) -> Result<(Log, RecoveryReport), OpenError> {
+    config.check()?;
+    let has_log = check_directory(&*disk, config.create)?;
+    let lock = take_lock(&*disk)?;
+    let superblock = if has_log || check_directory(&*disk, config.create)? {
+        SuperblockStore::open(&*disk)?
+    } else {
+        create(&*disk, &config)?
+    };
+    config.block_bytes = superblock.current().block_bytes;
+    config.check()?;
+    let created = superblock.current().start_counter == 0;
+    let mut opening = Opening { disk, config, superblock };
+    let (found, report) = opening.recover(created)?;
+    let cleaned = opening.clean_up(&found)?;
+    let core = opening.build(found, cleaned, has_threads, lock)?;
+    Ok((start(core)?, report))
+}
+
+/// Whether the directory holds a log; an error when it holds something else.
+fn check_directory(disk: &dyn Disk, create: bool) -> Result<bool, OpenError> {
+    let mut foreign = None;
+    let mut ours = false;
+    for entry in list(disk)? {
+        match classify(&entry.name) {
+            Name::Superblock if matches!(entry.kind, EntryKind::File(_)) => return Ok(true),
+            Name::Temporary => {}
+            Name::Foreign if entry.name == "lost+found" => {}
+            Name::Foreign => foreign = Some(entry.name),
+            _ if entry.kind == EntryKind::Other => return Err(OpenError::NotAFile(entry.name)),
+            _ => ours = true,
+        }
+    }
+    let directory = disk.describe();
+    match foreign {
+        _ if ours => {
+            let file = format!("{directory}/{FILE_NAME}");
+            Err(OpenError::Superblock { file, fault: Fault::Missing })
+        }
+        Some(found) => Err(OpenError::NotALog { directory, found }),
+        None if !create => Err(OpenError::NotFound(directory)),
+        None => Ok(false),
+    }
+}
+
+fn list(disk: &dyn Disk) -> Result<Vec<Entry>, OpenError> {
+    Ok(disk.list().map_err(|error| IoFailure::new("list", &disk.describe(), error))?)
+}
+
+fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
+    let mut tries = 1;
+    loop {
+        match disk.lock() {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if tries == LOCK_TRIES {
+                    return Err(OpenError::Locked(disk.describe()));
+                }
+                tries += 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(error) => return Err(IoFailure::new("lock", &disk.describe(), error).into()),
+        }
+    }
+}
+
+fn create(disk: &dyn Disk, config: &Config) -> Result<SuperblockStore, OpenError> {
+    let random = || disk.random_id().map_err(|e| IoFailure::new("make", "an identity", e));
+    let first = Superblock {
+        sequence: 1,
+        log_id: random()?,
+        lineage_id: random()?,
+        incarnation: random()?,
+        start_counter: 0,
+        promised_epoch: Epoch::NONE,
+        block_bytes: config.block_bytes,
+        inflight_bytes_max: config.inflight_bytes_max as u64,
+        first_lsn: Lsn::FIRST,
+        first_segment: 1,
+        cut: Cut::default(),
+        cell: Vec::new(),
+    };
+    SuperblockStore::create(disk, first)
+}
+
+struct Opening {
+    disk: Arc<dyn Disk>,
+    config: Config,
+    superblock: SuperblockStore,
+}
+
+impl Opening {
+    fn random_id(&self) -> Result<u128, OpenError> {
+        let made = self.disk.random_id();
+        Ok(made.map_err(|error| IoFailure::new("make", "an identity", error))?)
+    }
+
+    /// Finds the end of the log, makes it final, and takes the next epoch.
+    fn recover(&mut self, created: bool) -> Result<(Examined, RecoveryReport), OpenError> {
+        let disk = &*self.disk;
+        let entries = list(disk)?;
+        let ours = entries.iter().filter(|entry| classify(&entry.name) != Name::Foreign);
+        if let Some(entry) = ours.into_iter().find(|entry| entry.kind == EntryKind::Other) {
+            return Err(OpenError::NotAFile(entry.name.clone()));
+        }
+        let watermark = WatermarkStore::read(disk)
+            .map_err(|error| IoFailure::new("read", crate::watermark::FILE_NAME, error))?;
+        let current = self.superblock.current();
+        let found = examine(disk, current, watermark.as_ref(), &entries, Access::Write)?;
+        let verdict = verdict_of(&found);
+        let foreign = entries.into_iter().map(|entry| entry.name);
+        let foreign = foreign.filter(|name| classify(name) == Name::Foreign).collect();
+        let first_lsn = found.segments.first().map_or(found.end.lsn, |s| s.header.base_lsn);
+        let mut report = RecoveryReport {
+            verdict,
+            created,
+            first_lsn,
+            end_lsn: found.end.lsn,
+            evidence_lsn: found.facts.evidence_lsn,
+            epoch: current.promised_epoch.max(found.end.epoch).next(),
+            start_counter: current.start_counter + 1,
+            segments: found.segments.len() as u64,
+            segments_scanned: found.segments_scanned,
+            batches_scanned: found.batches_scanned,
+            backend: disk.backend_name(),
+            backend_reason: disk.backend_reason().to_owned(),
+            foreign,
+            notes: found.notes.clone(),
+        };
+        if matches!(report.verdict, Verdict::Damaged(_) | Verdict::LostDurable { .. }) {
+            (report.epoch, report.start_counter) = (current.promised_epoch, current.start_counter);
+            let directory = disk.describe();
+            return Err(OpenError::Damaged { directory, report: Box::new(report) });
+        }
+        self.superblock.mend()?;
+        // Names that a killed process gave are in the cache only, until now.
+        disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))?;
+        finish_cut(disk, &mut self.superblock, &report.verdict, &found)?;
+        sync_tail(&found)?;
+        let inflight_bytes_max = self.config.inflight_bytes_max as u64;
+        self.superblock.change(|superblock| {
+            superblock.promised_epoch = report.epoch;
+            superblock.start_counter = report.start_counter;
+            superblock.inflight_bytes_max = inflight_bytes_max;
+        })?;
+        Ok((found, report))
+    }
+
+    /// Removes what crashes left beside the log, and finds what can be used again.
+    fn clean_up(&self, found: &Examined) -> Result<CleanedUp, OpenError> {
+        let disk = &*self.disk;
+        let wanted = |bytes| bytes == self.config.segment_bytes;
+        let next = found.segments.last().map_or(found.end.segment, |s| s.number()) + 1;
+        let mut cleaned = CleanedUp { spares: Vec::new(), prepared: None };
+        for entry in list(disk)? {
+            let EntryKind::File(bytes) = entry.kind else { continue };
+            let failed = |error| IoFailure::new("clean up", &entry.name, error);
+            match classify(&entry.name) {
+                Name::Temporary => remove_if_there(disk, &entry.name).map_err(failed)?,
+                Name::Spare(number) => {
+                    if wanted(bytes) && cleaned.spares.len() < self.config.spare_segments_max {
+                        cleaned.spares.push(number);
+                    } else {
+                        disk.remove(&entry.name).map_err(failed)?;
+                    }
+                }
+                Name::Segment(number) if number == next && wanted(bytes) => {
+                    cleaned.prepared = Some(number);
+                }
+                Name::Segment(number)
+                    if found.trimmed.contains(&number) || found.unused.contains(&number) =>
+                {
+                    disk.remove(&file_name(number)).map_err(failed)?;
+                }
+                _ => {}
+            }
+        }
+        cleaned.spares.sort_unstable();
+        Ok(cleaned)
+    }
+
+    /// Puts the parts together.
+    fn build(
+        self,
+        found: Examined,
+        cleaned: CleanedUp,
+        has_threads: bool,
+        lock: Box<dyn Any + Send + Sync>,
+    ) -> Result<Core, OpenError> {
+        let watermark = WatermarkStore::open(&*self.disk)
+            .map_err(|error| IoFailure::new("open", crate::watermark::FILE_NAME, error))?;
+        let current = self.superblock.current();
+        let (log_id, epoch) = (current.log_id, current.promised_epoch);
+        let epoch_start = EpochStart {
+            lineage_id: current.lineage_id,
+            incarnation: current.incarnation,
+            nonce: self.random_id()?,
+        };
+        let config = self.config;
+        let writer = writer_at(&found, &config, log_id, epoch, epoch_start);
+        let segments = Segments::default();
+        for segment in found.segments {
+            segments.add(segment);
+        }
+        let durable_lsn = writer.durable_lsn();
+        let maintenance = Maintenance {
+            superblock: self.superblock,
+            watermark,
+            spares: cleaned.spares,
+            prepared: cleaned.prepared,
+            self_test_pending: config.durable_write.is_none(),
+            noted_lsn: Lsn::NONE,
+            noted_durably: false,
+        };
+        let state = State {
+            writer,
+            driver: Driver::Nobody,
+            closed: false,
+            given_up: None,
+            expected_waiters: 0,
+            last_write: Duration::ZERO,
+            durable: Vec::new(),
+        };
+        Ok(Core {
+            disk: self.disk,
+            log_id,
+            epoch,
+            has_threads,
+            state: Mutex::new(state),
+            maintenance: Mutex::new(maintenance),
+            segments,
+            hot: HotTail::new(config.hot_bytes_max),
+            progress: Progress::new(durable_lsn),
+            counters: Counters::default(),
+            background: Signal::default(),
+            commit_waker: OnceLock::new(),
+            inline_queue: Mutex::new(None),
+            stopped: Signal::default(),
+            commit_sleeps: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            config,
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+}
+
+fn writer_at(
+    found: &Examined,
+    config: &Config,
+    log_id: u128,
+    epoch: Epoch,
+    epoch_start: EpochStart,
+) -> Writer {
+    let end = &found.end;
+    let last = found.segments.last();
+    let segment = last.and_then(|segment| {
+        let file = segment.writer()?;
+        let (number, offset, data_end) = (end.segment, end.offset, end.data_end);
+        Some(ActiveSegment { number, file, offset, data_end })
+    });
+    let limits = Limits {
+        block_bytes: config.block_bytes,
+        segment_bytes: config.segment_bytes,
+        batch_bytes_max: config.batch_bytes_max,
+        inflight_bytes_max: config.inflight_bytes_max,
+    };
+    let start = Start {
+        log_id,
+        epoch,
+        epoch_start,
+        end_lsn: end.lsn,
+        checksum: end.checksum.unwrap_or_default(),
+        time_ms: end.time_ms,
+        segment,
+        segment_number: end.segment,
+        end_offset: end.offset,
+    };
+    let buffer_bytes = BUFFER_BATCHES * config.batch_bytes_max.next_multiple_of(ALIGNMENT);
+    let buffers_max = (config.hot_bytes_max / buffer_bytes).max(2);
+    Writer::new(limits, Pool::new(buffer_bytes, buffers_max), start)
+}
+
+/// Files beside the log that can be used again.
+struct CleanedUp {
+    spares: Vec<u64>,
+    prepared: Option<u64>,
+}
+
+/// Starts the threads of the log, if it has any.
+fn start(core: Core) -> Result<Log, OpenError> {
+    let core = Arc::new(core);
+    let mut log = Log { core: Arc::clone(&core), threads: Vec::new() };
+    let failed = |error| IoFailure::new("start", "a thread", error);
+    let mut queue = core.disk.write_queue().map_err(failed)?;
+    if !core.has_threads {
+        *core.inline_queue.lock().unwrap_or_else(PoisonError::into_inner) = Some(queue);
+        core.run_maintenance();
+        return Ok(log);
+    }
+    // Set once, here.
+    let _ = core.commit_waker.set(queue.waker());
+    let commits = Arc::clone(&core);
+    let spawned = std::thread::Builder::new()
+        .name("cairnlog-commit".to_owned())
+        .spawn(move || commits.run_commit_thread(&mut *queue));
+    log.threads.push(spawned.map_err(failed)?);
+    let background = Arc::clone(&core);
+    let spawned = std::thread::Builder::new()
+        .name("cairnlog-background".to_owned())
+        .spawn(move || background.run_background_thread());
+    log.threads.push(spawned.map_err(failed)?);
+    core.background.raise();
+    Ok(log)
+}

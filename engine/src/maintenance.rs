@@ -1,0 +1,355 @@
+//! The background work of a log, off the write path: preparing the next segment, sealing finished
+//! ones, dropping old ones, and noting how far the log is durable.
+//!
+//! Owns the files beside the active segment, the superblock and the watermark of an open log. Does not
+//! touch a segment that batches are still written to.
+//!
+//! Invariants
+//!  N1. A segment has its name only after every byte of it was written and synced, and is handed to the
+//!      writer only after the directory was synced.
+//!  N2. A segment is sealed only after everything in it is durable.         `first_unfinished_segment`
+//!  N3. The trim point is durable in both superblock copies before a file is dropped; the active
+//!      segment is never dropped.
+//!  N4. A file is recycled only when nobody reads it, here or in another process.
+//!
+//! Crash: a temporary file, a prepared segment nobody wrote to, a segment without a footer, or a
+//! dropped segment that still has its name: `open` finishes each.
+//! Threads: one at a time, behind `Core::maintenance`.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::core::{Core, Maintenance};
+use crate::disk::{Access, Aligned, Disk, DiskFile};
+use crate::error::{ChangeError, IoFailure};
+use crate::format::bytes::{to_u32, to_u64, to_usize};
+use crate::format::segment::{Trailer, encode_index, file_name, index_bytes, index_checksum};
+use crate::format::superblock::CELL_BYTES_MAX;
+use crate::format::watermark::Watermark;
+use crate::names::{TEMPORARY_SUFFIX, spare_name};
+use crate::segments::Segment;
+use crate::stats::Counters;
+use crate::wal::steps::PreparedSegment;
+use crate::{AppendError, Lsn};
+
+/// Zeros are written in pieces of this size.
+const ZERO_BYTES: u64 = 1 << 20;
+/// No header block is longer, and no segment shorter.
+const HEADER_BLOCK_MAX: usize = 64 << 10;
+
+impl Core {
+    /// The background thread. Runs until the log stops.
+    pub(crate) fn run_background_thread(&self) {
+        use std::sync::atomic::Ordering::SeqCst;
+        let _guard = self.poison_on_panic();
+        let interval = std::time::Duration::from_millis(self.config.watermark_interval_ms.into());
+        while !self.stop.load(SeqCst) {
+            self.background.wait();
+            while !self.stop.load(SeqCst) && self.run_maintenance() {
+                self.stopped.wait_timeout(interval);
+            }
+        }
+    }
+
+    /// One round of the background work; true when the watermark wants another one soon.
+    pub(crate) fn run_maintenance(&self) -> bool {
+        if self.lock_state().writer.poison().is_some() {
+            return false;
+        }
+        // Without room the next append that needs the segment says so.
+        let _ = self.prepare_segment();
+        let mut maintenance = self.lock_maintenance();
+        let done = self
+            .seal_finished()
+            .and_then(|()| self.apply_retention(&mut maintenance))
+            .and_then(|()| self.note_watermark(&mut maintenance));
+        drop(maintenance);
+        done.unwrap_or_else(|failure| {
+            self.fail(failure);
+            false
+        })
+    }
+
+    /// Makes the next segment ready, if it is not.
+    ///
+    /// # Errors
+    /// Nothing was lost: what was half made is a temporary file.
+    pub(crate) fn prepare_segment(&self) -> Result<(), IoFailure> {
+        let mut maintenance = self.lock_maintenance();
+        let number = {
+            let state = self.lock_state();
+            if state.writer.has_next_segment() {
+                return Ok(());
+            }
+            state.writer.next_segment_number()
+        };
+        let made = self.make_segment(&mut maintenance, number);
+        let file = made.map_err(|error| IoFailure::new("prepare", &file_name(number), error))?;
+        self.lock_state().writer.handle_prepared(PreparedSegment { number, file });
+        Ok(())
+    }
+
+    fn make_segment(
+        &self,
+        maintenance: &mut Maintenance,
+        number: u64,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        let name = file_name(number);
+        let file = if maintenance.prepared.take() == Some(number) {
+            self.disk.open(&name, Access::Write)?
+        } else if let Some(spare) = maintenance.spares.pop() {
+            self.take_spare(&spare_name(spare), &name)?
+        } else {
+            self.create_zeroed(&name)?
+        };
+        if std::mem::take(&mut maintenance.self_test_pending) {
+            self.disk.self_test(&*file, self.config.segment_bytes)?;
+        }
+        Ok(file)
+    }
+
+    /// Gives a dropped segment's file its new name. A reader that opened it before may still hold it:
+    /// then a new file is made. The old header goes first, so that a reader that comes now sees that
+    /// the file is no longer what it looked for.
+    fn take_spare(&self, spare: &str, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(spare, Access::Write)?;
+        if !file.try_lock_exclusive()? {
+            self.disk.remove(spare)?;
+            return self.create_zeroed(name);
+        }
+        file.write_durable_at(&Aligned::zeroed(HEADER_BLOCK_MAX), 0)?;
+        file.unlock()?;
+        self.disk.rename(spare, name)?;
+        self.sync_directory()?;
+        Counters::add(&self.counters.segments_recycled, 1);
+        Ok(file)
+    }
+
+    /// Makes a file of zeros that are really written, and gives it its name only then.
+    fn create_zeroed(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let (disk, bytes) = (&*self.disk, self.config.segment_bytes);
+        let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+        remove_if_there(disk, &temporary)?;
+        let made = || -> io::Result<Arc<dyn DiskFile>> {
+            let file = disk.create(&temporary, bytes)?;
+            let zeros = Aligned::zeroed(to_usize(bytes.min(ZERO_BYTES)));
+            let mut offset = 0;
+            while offset < bytes {
+                let piece = to_usize((bytes - offset).min(ZERO_BYTES));
+                file.write_at(&zeros[..piece], offset)?;
+                offset += to_u64(piece);
+            }
+            file.sync()?;
+            disk.rename(&temporary, name)?;
+            Ok(file)
+        }();
+        if made.is_err() {
+            // Best effort: the next open removes it.
+            let _ = remove_if_there(disk, &temporary);
+        }
+        let file = made?;
+        self.sync_directory()?;
+        Counters::add(&self.counters.segments_created, 1);
+        Ok(file)
+    }
+
+    /// A failed sync of the directory is final: which names are durable is not known any more, and a
+    /// later one would report success without making them so.
+    fn sync_directory(&self) -> io::Result<()> {
+        self.disk.sync_directory().inspect_err(|error| {
+            let error = io::Error::new(error.kind(), error.to_string());
+            self.fail(IoFailure::new("sync", &self.disk.describe(), error));
+        })
+    }
+
+    fn seal_finished(&self) -> Result<(), IoFailure> {
+        let unfinished = self.lock_state().writer.first_unfinished_segment();
+        for segment in self.segments.unsealed() {
+            let number = segment.number();
+            if number < unfinished {
+                let sealed = self.seal(&segment);
+                sealed.map_err(|error| IoFailure::new("seal", &file_name(number), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the footer of a segment in which everything is durable.
+    fn seal(&self, segment: &Segment) -> io::Result<()> {
+        let Some(file) = segment.writer() else { return Ok(()) };
+        let header = &segment.header;
+        let extent = segment.extent();
+        let index = segment.index(&*self.disk)?.unwrap_or_default();
+        let mut zone = Aligned::zeroed(to_usize(header.segment_bytes - header.data_end()));
+        let index_count = to_u32(index.entries().len());
+        let index_end = index_bytes(index_count);
+        let trailer_start = zone.len() - to_usize(u64::from(header.block_bytes));
+        assert!(index_end <= trailer_start, "an interval of the segment has one entry");
+        encode_index(index.entries(), &mut zone);
+        let trailer = Trailer {
+            log_id: header.log_id,
+            segment: header.segment,
+            base_lsn: header.base_lsn,
+            end_lsn: extent.end_lsn,
+            end_offset: extent.end_offset,
+            first_time_ms: extent.first_time_ms,
+            last_time_ms: extent.last_time_ms,
+            last_epoch: extent.last_epoch,
+            batch_count: extent.batch_count,
+            last_checksum: extent.checksum,
+            index_count,
+            index_checksum: index_checksum(&zone[..index_end]),
+        };
+        trailer.encode(&mut zone[trailer_start..]);
+        file.write_durable_at(&zone, header.data_end())?;
+        self.segments.handle_sealed(segment, trailer);
+        Ok(())
+    }
+
+    fn apply_retention(&self, maintenance: &mut Maintenance) -> Result<(), IoFailure> {
+        let config = &self.config;
+        if config.retain_bytes.is_none() && config.retain_seconds.is_none() {
+            return Ok(());
+        }
+        let newest_ms = self.segments.last().map_or(0, |segment| segment.extent().last_time_ms);
+        let oldest_ms =
+            config.retain_seconds.map(|s| newest_ms.saturating_sub(s.saturating_mul(1000)));
+        let mut bytes: u64 = self.segments.all().iter().map(|s| s.header.segment_bytes).sum();
+        while let Some(segment) = self.segments.first() {
+            let over = config.retain_bytes.is_some_and(|retain_bytes| bytes > retain_bytes);
+            let old = oldest_ms.is_some_and(|oldest| segment.extent().last_time_ms < oldest);
+            if !(over || old) || !segment.is_sealed() {
+                break;
+            }
+            bytes -= segment.header.segment_bytes;
+            self.drop_first(maintenance, &segment)?;
+        }
+        Ok(())
+    }
+
+    /// Drops whole segments that end at or before `lsn`; the new first LSN.
+    pub(crate) fn trim(&self, lsn: Lsn) -> Result<Lsn, ChangeError> {
+        let durable_lsn = self.progress.durable_lsn();
+        if lsn > durable_lsn {
+            return Err(ChangeError::OutOfRange { lsn, durable_lsn });
+        }
+        let mut maintenance = self.lock_maintenance();
+        self.check_poison()?;
+        let trimmed = self.seal_finished().and_then(|()| {
+            while let Some(segment) = self.segments.first() {
+                if segment.extent().end_lsn > lsn || !segment.is_sealed() {
+                    break;
+                }
+                self.drop_first(&mut maintenance, &segment)?;
+            }
+            Ok(maintenance.superblock.current().first_lsn)
+        });
+        drop(maintenance);
+        trimmed.map_err(|failure| self.poisoned_by(failure))
+    }
+
+    /// Drops the oldest segment, which is sealed, so that another one follows it.
+    fn drop_first(
+        &self,
+        maintenance: &mut Maintenance,
+        segment: &Arc<Segment>,
+    ) -> Result<(), IoFailure> {
+        let (first_lsn, first_segment) = (segment.extent().end_lsn, segment.number() + 1);
+        maintenance.superblock.change(|superblock| {
+            superblock.first_lsn = first_lsn;
+            superblock.first_segment = first_segment;
+        })?;
+        let removed = self.segments.remove_first();
+        assert_eq!(removed.map(|s| s.number()), Some(segment.number()));
+        let name = file_name(segment.number());
+        let dropped = self.recycle(maintenance, segment, &name);
+        dropped.map_err(|error| IoFailure::new("drop", &name, error))
+    }
+
+    fn recycle(
+        &self,
+        maintenance: &mut Maintenance,
+        segment: &Segment,
+        name: &str,
+    ) -> io::Result<()> {
+        let wanted = maintenance.spares.len() < self.config.spare_segments_max
+            && segment.header.segment_bytes == self.config.segment_bytes;
+        let unread = segment.retire();
+        if wanted && unread {
+            let file = self.disk.open(name, Access::Write)?;
+            if file.try_lock_exclusive()? {
+                let spare = segment.number();
+                self.disk.rename(name, &spare_name(spare))?;
+                maintenance.spares.push(spare);
+                return file.unlock();
+            }
+        }
+        self.disk.remove(name)
+    }
+
+    /// Notes how far the log is durable; true while the note is not durable itself.
+    fn note_watermark(&self, maintenance: &mut Maintenance) -> Result<bool, IoFailure> {
+        let (durable_lsn, checksum) = {
+            let state = self.lock_state();
+            (state.writer.durable_lsn(), state.writer.durable_checksum())
+        };
+        let moved = durable_lsn != maintenance.noted_lsn;
+        if !moved && maintenance.noted_durably {
+            return Ok(false);
+        }
+        let watermark = Watermark {
+            sequence: 0,
+            log_id: self.log_id,
+            epoch: self.epoch,
+            durable_lsn,
+            commit_lsn: durable_lsn,
+            checksum,
+        };
+        // While appends go on, their own syncs take the note along; at rest it is made durable.
+        let written = maintenance.watermark.write(watermark, !moved);
+        written.map_err(|error| IoFailure::new("write", crate::watermark::FILE_NAME, error))?;
+        maintenance.noted_lsn = durable_lsn;
+        maintenance.noted_durably = !moved;
+        Ok(moved)
+    }
+
+    /// Notes durably how far the log is durable, at once.
+    pub(crate) fn note_watermark_durably(&self) -> Result<(), IoFailure> {
+        let mut maintenance = self.lock_maintenance();
+        while self.note_watermark(&mut maintenance)? {}
+        Ok(())
+    }
+
+    /// Replaces the durable user cell.
+    pub(crate) fn set_cell(&self, cell: &[u8]) -> Result<(), ChangeError> {
+        let (bytes, bytes_max) = (cell.len(), CELL_BYTES_MAX);
+        if bytes > bytes_max {
+            return Err(ChangeError::CellTooLarge { bytes, bytes_max });
+        }
+        let mut maintenance = self.lock_maintenance();
+        self.check_poison()?;
+        let changed = maintenance.superblock.change(|s| s.cell = cell.to_vec());
+        drop(maintenance);
+        changed.map_err(|failure| self.poisoned_by(failure))
+    }
+
+    fn check_poison(&self) -> Result<(), ChangeError> {
+        match self.lock_state().writer.poison() {
+            Some(AppendError::Poisoned(failure)) => Err(ChangeError::Poisoned(failure.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn poisoned_by(&self, failure: IoFailure) -> ChangeError {
+        self.fail(failure.clone());
+        ChangeError::Poisoned(failure)
+    }
+}
+
+/// Removes a file unless it is not there.
+pub(crate) fn remove_if_there(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

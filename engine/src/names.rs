@@ -1,0 +1,69 @@
+//! The names in a log's directory.
+//!
+//! Owns which names are the log's; every other name is foreign, reported, and left alone. Names never
+//! come from records or users.
+
+use crate::format::segment;
+use crate::{superblock, watermark};
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Superblock,
+    Watermark,
+    Segment(u64),
+    /// A dropped segment kept for recycling.
+    Spare(u64),
+    /// Left over from a crash while something was made.
+    Temporary,
+    Foreign,
+}
+
+const SPARE_SUFFIX: &str = ".spare";
+pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
+
+pub(crate) fn spare_name(number: u64) -> String {
+    format!("{number:020}{SPARE_SUFFIX}")
+}
+
+pub(crate) fn classify(name: &str) -> Name {
+    if name == superblock::FILE_NAME {
+        return Name::Superblock;
+    }
+    if name == watermark::FILE_NAME {
+        return Name::Watermark;
+    }
+    if let Some(number) = segment::parse_file_name(name) {
+        return Name::Segment(number);
+    }
+    if let Some(number) = name.strip_suffix(SPARE_SUFFIX)
+        && number.len() == 20
+        && number.bytes().all(|b| b.is_ascii_digit())
+    {
+        return number.parse().map_or(Name::Foreign, Name::Spare);
+    }
+    match name.strip_suffix(TEMPORARY_SUFFIX).map(classify) {
+        Some(Name::Superblock | Name::Watermark | Name::Segment(_)) => Name::Temporary,
+        _ => Name::Foreign,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_names_are_ours() {
+        assert_eq!(classify("superblock"), Name::Superblock);
+        assert_eq!(classify("watermark"), Name::Watermark);
+        assert_eq!(classify("00000000000000000007.seg"), Name::Segment(7));
+        assert_eq!(classify(&spare_name(3)), Name::Spare(3));
+        for name in ["superblock.tmp", "watermark.tmp", "00000000000000000007.seg.tmp"] {
+            assert_eq!(classify(name), Name::Temporary, "{name}");
+        }
+        let foreign = ["a.tmp", ".tmp", "7.seg", "x.spare", "superblock.tmp.tmp", "", "base"];
+        for name in foreign {
+            assert_eq!(classify(name), Name::Foreign, "{name}");
+        }
+    }
+}

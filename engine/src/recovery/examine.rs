@@ -1,0 +1,464 @@
+//! Looking at a directory: which segments there are, where the chain of batches ends, and what
+//! evidence there is about that place. Reads only, past the page cache.
+//!
+//! Owns [`examine`]. Sealed segments are taken by their header and footer, two reads each; only the
+//! segments behind the last sealed one are scanned.
+//!
+//! Bounds: one window of memory; every length is checked before it is used.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::TailFacts;
+use crate::disk::{Access, Aligned, Disk, DiskFile, Entry, EntryKind};
+use crate::error::{Corruption, IoFailure, OpenError};
+use crate::format::batch::{BatchHeader, HEADER_BYTES};
+use crate::format::bytes::to_usize;
+use crate::format::segment::{SegmentHeader, Trailer, file_name, parse_file_name};
+use crate::format::segment_bytes_are_possible;
+use crate::format::superblock::Superblock;
+use crate::format::version::Fault;
+use crate::format::watermark::Watermark;
+use crate::segments::{Extent, Segment};
+use crate::wal::index::Index;
+use crate::wal::scan::Chain;
+use crate::window::{ScanEnd, Window};
+use crate::{Epoch, Lsn};
+
+/// How much of a segment that nobody seems to have started is searched for batches.
+const SEARCH_BYTES: u64 = 1 << 20;
+
+/// What is in the directory.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// The segments of the log, oldest first.
+    pub(crate) segments: Vec<Segment>,
+    /// What comes after the last batch.
+    pub(crate) end: Chain,
+    /// Damage that ends the examination before the tail was reached.
+    pub(crate) corruption: Option<Corruption>,
+    /// The highest `durable_lsn` in any batch of the log that was scanned.
+    pub(crate) newest_durable_lsn: Lsn,
+    /// The tail, for the decision table.
+    pub(crate) facts: TailFacts,
+    /// Blocks (segment, offset) behind the end that a batch or header of this log starts in, and blocks
+    /// that an earlier cut made void: what a cut has to zero.
+    pub(crate) remains: Vec<(u64, u64)>,
+    /// Segment files that are older than the oldest segment kept.
+    pub(crate) trimmed: Vec<u64>,
+    /// Segment files behind the last segment of the log.
+    pub(crate) unused: Vec<u64>,
+    pub(crate) segments_scanned: u64,
+    pub(crate) batches_scanned: u64,
+    pub(crate) notes: Vec<String>,
+}
+
+struct Examiner<'a> {
+    disk: &'a dyn Disk,
+    superblock: &'a Superblock,
+    access: Access,
+    files: BTreeMap<u64, u64>,
+    found: Examined,
+    /// A segment in which a newer version was at work.
+    newer: Option<(u64, u16)>,
+}
+
+/// Looks at the log behind `superblock`; `access` is what the segments that are not sealed are opened
+/// for.
+pub(crate) fn examine(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+    watermark: Option<&Watermark>,
+    entries: &[Entry],
+    access: Access,
+) -> Result<Examined, OpenError> {
+    let mut files = BTreeMap::new();
+    for entry in entries {
+        let Some(number) = parse_file_name(&entry.name) else { continue };
+        let EntryKind::File(bytes) = entry.kind else {
+            return Err(OpenError::NotAFile(entry.name.clone()));
+        };
+        files.insert(number, bytes);
+    }
+    let found = nothing_found(superblock, evidence(superblock, watermark));
+    let mut examiner = Examiner { disk, superblock, access, files, found, newer: None };
+    examiner.run()?;
+    match examiner.newer {
+        Some((segment, version)) => Err(OpenError::Version { file: file_name(segment), version }),
+        None => Ok(examiner.found),
+    }
+}
+
+/// What the watermark proves, unless a cut has overtaken it.
+fn evidence(superblock: &Superblock, watermark: Option<&Watermark>) -> Lsn {
+    let Some(watermark) = watermark.filter(|w| w.log_id == superblock.log_id) else {
+        return Lsn::NONE;
+    };
+    let cut = superblock.cut;
+    if cut.segment > 0 && watermark.epoch <= cut.epoch {
+        watermark.durable_lsn.min(cut.lsn)
+    } else {
+        watermark.durable_lsn
+    }
+}
+
+fn nothing_found(superblock: &Superblock, evidence_lsn: Lsn) -> Examined {
+    let end = Chain {
+        log_id: superblock.log_id,
+        cut: superblock.cut,
+        segment: superblock.first_segment - 1,
+        offset: 0,
+        data_end: 0,
+        block_bytes: superblock.block_bytes,
+        lsn: superblock.first_lsn,
+        checksum: Some(0),
+        epoch: Epoch::NONE,
+        time_ms: 0,
+    };
+    let facts = TailFacts {
+        segment: superblock.first_segment,
+        offset: 0,
+        lsn: superblock.first_lsn,
+        fault: None,
+        suspect: None,
+        evidence_lsn,
+        recognized: 0,
+        farthest_bytes: 0,
+        inflight_bytes_max: superblock.inflight_bytes_max,
+    };
+    Examined {
+        segments: Vec::new(),
+        end,
+        corruption: None,
+        newest_durable_lsn: Lsn::NONE,
+        facts,
+        remains: Vec::new(),
+        trimmed: Vec::new(),
+        unused: Vec::new(),
+        segments_scanned: 0,
+        batches_scanned: 0,
+        notes: Vec::new(),
+    }
+}
+
+impl Examiner<'_> {
+    fn run(&mut self) -> Result<(), IoFailure> {
+        let first = self.superblock.first_segment;
+        let kept = self.files.split_off(&first);
+        self.found.trimmed = std::mem::replace(&mut self.files, kept).into_keys().collect();
+        let mut number = first;
+        let mut fault = None;
+        let mut stopped = None;
+        while let Some(bytes) = self.files.get(&number).copied() {
+            match self.take_segment(number, bytes) {
+                Ok(Taken::Sealed) => {}
+                Ok(Taken::Scanned(end)) => fault = Some(end),
+                Ok(Taken::NotStarted(why)) => {
+                    stopped = Some((number, why));
+                    break;
+                }
+                Err(error) => self.unreadable(number, error)?,
+            }
+            if self.found.corruption.is_some() {
+                return Ok(());
+            }
+            number += 1;
+        }
+        self.note_newer(stopped, fault);
+        if let Err(error) = self.look_behind_the_end(number, fault, stopped) {
+            self.unreadable(self.found.end.segment, error)?;
+        }
+        let missing = !self.files.contains_key(&number) && !self.found.unused.is_empty();
+        let started = self.found.remains.iter().any(|(segment, _)| *segment > number);
+        let evidence = self.found.facts.evidence_lsn > self.found.end.lsn;
+        if missing && (started || evidence) && self.found.corruption.is_none() {
+            self.damaged(number, Fault::Missing);
+        }
+        Ok(())
+    }
+
+    /// Whoever only looks goes on, and reports it; an open that could not read says so.
+    fn unreadable(&mut self, segment: u64, error: io::Error) -> Result<(), IoFailure> {
+        if self.access == Access::Write {
+            return Err(IoFailure::new("read", &file_name(segment), error));
+        }
+        self.damaged(segment, Fault::Unreadable);
+        Ok(())
+    }
+
+    fn note_newer(&mut self, stopped: Option<(u64, Fault)>, end: Option<ScanEnd>) {
+        self.newer = match (stopped, end) {
+            (Some((segment, Fault::Version(version))), _) => Some((segment, version)),
+            (_, Some(ScanEnd::Fault(Fault::Version(version)))) => {
+                Some((self.found.end.segment, version))
+            }
+            _ => None,
+        };
+    }
+
+    /// Ends the examination: what is damaged had surely been part of the log, or is not ours.
+    fn damaged(&mut self, segment: u64, fault: Fault) {
+        let end = &self.found.end;
+        let offset = if segment == end.segment { end.offset } else { 0 };
+        self.found.corruption = Some(Corruption { segment, offset, lsn: end.lsn, fault });
+    }
+
+    fn take_segment(&mut self, number: u64, bytes: u64) -> io::Result<Taken> {
+        let file = self.disk.open(&file_name(number), self.access)?;
+        let header = read_header(&*file, self.superblock.block_bytes)?;
+        let trailer = read_trailer(&*file, bytes, self.superblock.block_bytes)?;
+        let log_id = self.superblock.log_id;
+        let trailer = trailer.filter(|t| t.log_id == log_id && t.segment == number);
+        let header = match header {
+            Ok(header) if header.log_id != log_id => Err(Fault::ForeignLog),
+            Ok(header) if header.segment != number => Err(Fault::Misplaced),
+            Ok(header) if header.segment_bytes != bytes => Err(Fault::Short),
+            other => other,
+        };
+        let possible = segment_bytes_are_possible(bytes, self.superblock.block_bytes);
+        let (header, noted) = match (header, &trailer) {
+            (Ok(header), _) => (header, false),
+            (Err(fault @ Fault::Version(_)), _) => return Ok(Taken::NotStarted(fault)),
+            (Err(_), Some(trailer)) if possible => {
+                (self.header_from(trailer, bytes, &*file)?, true)
+            }
+            (Err(fault), Some(_)) => return Ok(Taken::NotStarted(fault)),
+            (Err(fault), None) => return Ok(Taken::NotStarted(fault)),
+        };
+        if !self.continues_in(&header) {
+            return Ok(Taken::NotStarted(Fault::Chain));
+        }
+        if noted {
+            let note = format!("segment {number}: damaged header, the footer makes up for it");
+            self.found.notes.push(note);
+        }
+        let trailer = trailer.filter(|t| t.base_lsn == header.base_lsn);
+        if let Some(trailer) = trailer {
+            self.take_sealed(header, trailer, &file);
+            Ok(Taken::Sealed)
+        } else {
+            self.scan(header, file).map(Taken::Scanned)
+        }
+    }
+
+    /// The first segment kept continues whatever was trimmed.
+    fn continues_in(&self, header: &SegmentHeader) -> bool {
+        if self.found.segments.is_empty() {
+            return header.base_lsn <= self.superblock.first_lsn
+                && !self.superblock.cut.voids(header.segment, 0, header.epoch);
+        }
+        self.found.end.continues_in(header)
+    }
+
+    /// The header that a segment must have had. What the first segment kept continues stands only in
+    /// its first batch.
+    fn header_from(
+        &self,
+        trailer: &Trailer,
+        bytes: u64,
+        file: &dyn DiskFile,
+    ) -> io::Result<SegmentHeader> {
+        let end = &self.found.end;
+        let mut prev_checksum = end.checksum.unwrap_or_default();
+        if self.found.segments.is_empty() {
+            let block_bytes = u64::from(self.superblock.block_bytes);
+            let mut block = Aligned::zeroed(to_usize(block_bytes));
+            let filled = file.read_direct_at(&mut block, block_bytes)?;
+            if let Ok(batch) = BatchHeader::decode(&block[..filled]) {
+                prev_checksum = batch.prev_checksum;
+            }
+        }
+        Ok(SegmentHeader {
+            log_id: trailer.log_id,
+            segment: trailer.segment,
+            base_lsn: trailer.base_lsn,
+            epoch: trailer.last_epoch,
+            time_ms: trailer.first_time_ms,
+            segment_bytes: bytes,
+            block_bytes: self.superblock.block_bytes,
+            prev_checksum,
+            prev_end_offset: end.offset,
+        })
+    }
+
+    fn take_sealed(&mut self, header: SegmentHeader, trailer: Trailer, file: &Arc<dyn DiskFile>) {
+        let end = &mut self.found.end;
+        *end = Chain::at_segment(&header, self.superblock.cut);
+        end.offset = trailer.end_offset;
+        end.lsn = trailer.end_lsn;
+        end.checksum = Some(trailer.last_checksum);
+        end.epoch = trailer.last_epoch;
+        end.time_ms = trailer.last_time_ms;
+        // A segment is sealed when everything in it is durable.
+        self.found.newest_durable_lsn = trailer.end_lsn;
+        self.found.segments.push(Segment::sealed(header, trailer, file));
+    }
+
+    fn scan(&mut self, header: SegmentHeader, file: Arc<dyn DiskFile>) -> io::Result<ScanEnd> {
+        let before = &self.found.end;
+        let mut chain = Chain::at_segment(&header, self.superblock.cut);
+        (chain.epoch, chain.time_ms) = (before.epoch, before.time_ms);
+        let mut extent = Extent::empty(&header);
+        let mut index = Index::default();
+        let mut window = Window::new(Arc::clone(&file), true);
+        let mut newest = self.found.newest_durable_lsn;
+        let end = window.scan(&mut chain, |batch, _| {
+            newest = newest.max(batch.durable_lsn);
+            if batch.record_count > 0 {
+                index.note(batch.base_lsn, batch.offset, batch.time_ms);
+            }
+            extent.extend(batch);
+        })?;
+        self.found.newest_durable_lsn = newest;
+        self.found.segments_scanned += 1;
+        self.found.batches_scanned += extent.batch_count;
+        self.found.end = chain;
+        self.found.segments.push(Segment::unsealed(header, file, extent, index));
+        Ok(end)
+    }
+
+    /// Collects what the decision table needs about the end, which is in the last segment taken;
+    /// `next` is the first file that was not taken.
+    fn look_behind_the_end(
+        &mut self,
+        next: u64,
+        end: Option<ScanEnd>,
+        stopped: Option<(u64, Fault)>,
+    ) -> io::Result<()> {
+        let chain = self.found.end.clone();
+        let facts = &mut self.found.facts;
+        facts.lsn = chain.lsn;
+        facts.fault = match end {
+            Some(ScanEnd::Fault(fault)) => Some(fault),
+            _ => None,
+        };
+        if let Some(last) = self.found.segments.last() {
+            (facts.segment, facts.offset) = (chain.segment, chain.offset);
+            if let Some(file) = last.writer() {
+                // Twice the window: what is on its way reaches through one, and a batch that proves
+                // the end durable starts in the other.
+                let window = facts.inflight_bytes_max.saturating_mul(2);
+                let to = chain.offset.saturating_add(window).min(chain.data_end);
+                self.search(&chain, &file, chain.offset, to, 0)?;
+            }
+        }
+        let recognized_here = self.found.facts.recognized;
+        let mut before = 0;
+        let mut previous = (chain.segment, chain.offset);
+        for number in self.files.range(next..).map(|(n, _)| *n).collect::<Vec<_>>() {
+            before = self.search_unused(&chain, number, before, previous)?;
+            previous = (number, u64::from(chain.block_bytes));
+            self.found.unused.push(number);
+        }
+        // A prepared segment starts with a block of zeros.
+        let facts = &mut self.found.facts;
+        let suspect = |(_, why): &(u64, Fault)| *why != Fault::Magic || facts.recognized > 0;
+        facts.suspect = stopped.filter(|s| recognized_here == 0 && suspect(s));
+        Ok(())
+    }
+
+    /// Searches a segment file behind the end. `before` is the least number of bytes between the end
+    /// and `previous`, a place in an earlier segment; the answer is that up to this segment. Where a
+    /// segment was left is known only from the header of the next.
+    fn search_unused(
+        &mut self,
+        end: &Chain,
+        number: u64,
+        before: u64,
+        previous: (u64, u64),
+    ) -> io::Result<u64> {
+        let file = self.disk.open(&file_name(number), self.access)?;
+        let header = read_header(&*file, end.block_bytes)?.ok();
+        if header.as_ref().is_some_and(|header| header.log_id != end.log_id) {
+            self.damaged(number, Fault::ForeignLog);
+        }
+        let own = header.filter(|h| h.log_id == end.log_id && h.segment == number);
+        let mut chain = Chain { segment: number, ..end.clone() };
+        chain.data_end = file.len()?;
+        let mut limit = chain.data_end.min(SEARCH_BYTES);
+        let mut before = before;
+        if let Some(header) = own {
+            let window = self.found.facts.inflight_bytes_max.saturating_mul(2);
+            limit = window.min(chain.data_end);
+            if number == previous.0 + 1 {
+                before += header.prev_end_offset.saturating_sub(previous.1);
+            }
+            self.found.remains.push((number, 0));
+            if !end.cut.voids(number, 0, header.epoch) {
+                self.recognize(end.lsn, before);
+            }
+        }
+        self.search(&chain, &file, u64::from(end.block_bytes), limit, before)?;
+        Ok(before)
+    }
+
+    fn recognize(&mut self, durable_lsn: Lsn, distance: u64) {
+        let facts = &mut self.found.facts;
+        facts.recognized += 1;
+        facts.evidence_lsn = facts.evidence_lsn.max(durable_lsn);
+        facts.farthest_bytes = facts.farthest_bytes.max(distance);
+    }
+
+    /// Looks at every block from `from` to `to` for a batch that belongs there. A batch `offset` bytes
+    /// into the range is `before` plus that many bytes behind the end of the log.
+    fn search(
+        &mut self,
+        chain: &Chain,
+        file: &Arc<dyn DiskFile>,
+        from: u64,
+        to: u64,
+        before: u64,
+    ) -> io::Result<()> {
+        let mut window = Window::new(Arc::clone(file), true);
+        let uncut = Chain { cut: Default::default(), ..chain.clone() };
+        let step = u64::from(chain.block_bytes);
+        let mut offset = from;
+        while offset + step <= to {
+            let bytes = window.get(offset, to_usize(step))?;
+            if bytes.len() < HEADER_BYTES {
+                break;
+            }
+            if let Some(batch) = uncut.recognize(bytes, offset) {
+                self.found.remains.push((chain.segment, offset));
+                if !chain.cut.voids(batch.segment, batch.offset, batch.epoch) {
+                    self.recognize(batch.durable_lsn, before + (offset - from));
+                }
+            }
+            offset += step;
+        }
+        Ok(())
+    }
+}
+
+enum Taken {
+    Sealed,
+    Scanned(ScanEnd),
+    /// The file is no segment of the log, or not yet.
+    NotStarted(Fault),
+}
+
+/// Reads the header of a segment from the medium.
+pub(crate) fn read_header(
+    file: &dyn DiskFile,
+    block_bytes: u32,
+) -> io::Result<Result<SegmentHeader, Fault>> {
+    let mut block = Aligned::zeroed(to_usize(u64::from(block_bytes)));
+    let filled = file.read_direct_at(&mut block, 0)?;
+    Ok(SegmentHeader::decode(&block[..filled]))
+}
+
+/// Reads the trailer of a segment of `bytes` bytes from the medium; `None` when there is no valid one.
+pub(crate) fn read_trailer(
+    file: &dyn DiskFile,
+    bytes: u64,
+    block_bytes: u32,
+) -> io::Result<Option<Trailer>> {
+    let block_bytes = u64::from(block_bytes);
+    if bytes < block_bytes || !bytes.is_multiple_of(block_bytes) {
+        return Ok(None);
+    }
+    let mut block = Aligned::zeroed(to_usize(block_bytes));
+    let filled = file.read_direct_at(&mut block, bytes - block_bytes)?;
+    Ok(Trailer::decode(&block[..filled]).ok().filter(|t| t.end_offset <= bytes))
+}

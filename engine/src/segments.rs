@@ -1,0 +1,404 @@
+//! The segments of an open log: what is known of each, and handles to their files.
+//!
+//! Owns the table from segment number to [`Segment`], and which handles and mappings of a segment are
+//! alive in this process. Does not write segments (`wal::writer`), make or drop them (`maintenance`).
+//!
+//! Invariants
+//!  T1. Numbers in the table are dense.                                    asserted in `add`
+//!  T2. A retired segment hands out no handle or mapping any more, so a file is recycled only when the
+//!      last reader of this process is done with it.                       test `retiring_waits_for_readers`
+//!
+//! Bounds: sealed segments hold no file descriptor unless somebody reads them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
+use crate::format::batch::BatchHeader;
+use crate::format::bytes::{round_up, to_u64, to_usize};
+use crate::format::segment::{SegmentHeader, Trailer, decode_index, file_name, index_bytes};
+use crate::wal::index::Index;
+use crate::{Epoch, Lsn};
+
+/// How far the batches of a segment go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) end_lsn: Lsn,
+    pub(crate) end_offset: u64,
+    pub(crate) first_time_ms: u64,
+    pub(crate) last_time_ms: u64,
+    pub(crate) last_epoch: Epoch,
+    pub(crate) batch_count: u64,
+    /// Link of the last batch.
+    pub(crate) checksum: u32,
+}
+
+impl Extent {
+    /// An empty segment.
+    pub(crate) fn empty(header: &SegmentHeader) -> Extent {
+        Extent {
+            end_lsn: header.base_lsn,
+            end_offset: u64::from(header.block_bytes),
+            first_time_ms: header.time_ms,
+            last_time_ms: header.time_ms,
+            last_epoch: header.epoch,
+            batch_count: 0,
+            checksum: header.prev_checksum,
+        }
+    }
+
+    /// The extent with one more batch.
+    pub(crate) fn extend(&mut self, batch: &BatchHeader) {
+        if self.batch_count == 0 {
+            self.first_time_ms = batch.time_ms;
+        }
+        self.end_lsn = batch.end_lsn();
+        self.end_offset = batch.end_offset();
+        self.last_time_ms = batch.time_ms;
+        self.last_epoch = batch.epoch;
+        self.batch_count += 1;
+        self.checksum = batch.checksum;
+    }
+
+    /// What a footer says.
+    pub(crate) fn sealed(trailer: &Trailer) -> Extent {
+        Extent {
+            end_lsn: trailer.end_lsn,
+            end_offset: trailer.end_offset,
+            first_time_ms: trailer.first_time_ms,
+            last_time_ms: trailer.last_time_ms,
+            last_epoch: trailer.last_epoch,
+            batch_count: trailer.batch_count,
+            checksum: trailer.last_checksum,
+        }
+    }
+}
+
+/// The mapping of a sealed segment, with the handle that marks its file as read.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    mapping: Mapping,
+    _file: Arc<dyn DiskFile>,
+}
+
+impl Deref for Mapped {
+    type Target = Mapping;
+    fn deref(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
+/// One segment of the log.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    extent: Extent,
+    trailer: Option<Trailer>,
+    /// Complete for a segment that is not sealed; read from the footer on demand for one that is.
+    index: Option<Arc<Index>>,
+    /// Held while the segment is not sealed.
+    writer: Option<Arc<dyn DiskFile>>,
+    file: Weak<dyn DiskFile>,
+    mapping: Weak<Mapped>,
+    retired: bool,
+}
+
+impl Segment {
+    /// A segment that is being written; its index starts empty.
+    pub(crate) fn unsealed(
+        header: SegmentHeader,
+        file: Arc<dyn DiskFile>,
+        extent: Extent,
+        index: Index,
+    ) -> Segment {
+        let inner = Inner {
+            extent,
+            trailer: None,
+            index: Some(Arc::new(index)),
+            file: Arc::downgrade(&file),
+            writer: Some(file),
+            mapping: Weak::new(),
+            retired: false,
+        };
+        Segment { header, inner: Mutex::new(inner) }
+    }
+
+    /// A segment with a valid footer; its file is opened when it is read.
+    pub(crate) fn sealed(
+        header: SegmentHeader,
+        trailer: Trailer,
+        file: &Arc<dyn DiskFile>,
+    ) -> Segment {
+        let inner = Inner {
+            extent: Extent::sealed(&trailer),
+            trailer: Some(trailer),
+            index: None,
+            writer: None,
+            file: Arc::downgrade(file),
+            mapping: Weak::new(),
+            retired: false,
+        };
+        Segment { header, inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.header.segment
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        self.lock().extent
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.lock().trailer.is_some()
+    }
+
+    /// Takes note of a durable batch.
+    pub(crate) fn note(&self, batch: &BatchHeader) {
+        let mut inner = self.lock();
+        if batch.record_count > 0
+            && let Some(index) = &mut inner.index
+        {
+            Arc::make_mut(index).note(batch.base_lsn, batch.offset, batch.time_ms);
+        }
+        inner.extent.extend(batch);
+    }
+
+    /// The file that the segment is written through; `None` once it is sealed.
+    pub(crate) fn writer(&self) -> Option<Arc<dyn DiskFile>> {
+        self.lock().writer.clone()
+    }
+
+    /// Takes note that the footer is durable: the index is read from it from now on.
+    fn handle_sealed(&self, trailer: Trailer) {
+        let mut inner = self.lock();
+        inner.trailer = Some(trailer);
+        inner.index = None;
+        inner.writer = None;
+    }
+
+    /// A handle for reading. `NotFound` when the segment was dropped.
+    pub(crate) fn file(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.lock();
+        self.file_locked(&mut inner, disk)
+    }
+
+    fn file_locked(&self, inner: &mut Inner, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+        if inner.retired {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if let Some(file) = inner.file.upgrade() {
+            return Ok(file);
+        }
+        let file = disk.open(&file_name(self.number()), Access::Read)?;
+        self.mark_as_read(&*file)?;
+        inner.file = Arc::downgrade(&file);
+        Ok(file)
+    }
+
+    /// Keeps other processes, and a later life of this one, from recycling the file while the handle
+    /// lives. `NotFound` when it was recycled before it could be marked.
+    fn mark_as_read(&self, file: &dyn DiskFile) -> io::Result<()> {
+        match file.lock_shared() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            other => other?,
+        }
+        let mut block = Aligned::zeroed(to_usize(u64::from(self.header.block_bytes)));
+        let filled = file.read_direct_at(&mut block, 0)?;
+        match SegmentHeader::decode(&block[..filled]) {
+            Ok(header) if header.segment != self.number() => Err(io::ErrorKind::NotFound.into()),
+            // About to be recycled.
+            Err(_) if block.iter().all(|byte| *byte == 0) => Err(io::ErrorKind::NotFound.into()),
+            // A damaged header says nothing: the batches are verified one by one.
+            _ => Ok(()),
+        }
+    }
+
+    /// Marks a segment that is not sealed as read, for a reader in another process than its writer.
+    pub(crate) fn mark_unsealed_as_read(&self) -> io::Result<()> {
+        match self.writer() {
+            Some(file) => self.mark_as_read(&*file),
+            None => Ok(()),
+        }
+    }
+
+    /// The mapping of a sealed segment, shared by all readers of this process.
+    pub(crate) fn mapping(&self, disk: &dyn Disk) -> io::Result<Arc<Mapped>> {
+        let mut inner = self.lock();
+        let file = self.file_locked(&mut inner, disk)?;
+        if let Some(mapping) = inner.mapping.upgrade() {
+            return Ok(mapping);
+        }
+        let mapping = Arc::new(Mapped { mapping: file.map()?, _file: file });
+        inner.mapping = Arc::downgrade(&mapping);
+        Ok(mapping)
+    }
+
+    /// The index; for a sealed segment read from its footer. `None` when the footer's index is damaged:
+    /// the reader then goes from the first batch.
+    pub(crate) fn index(&self, disk: &dyn Disk) -> io::Result<Option<Arc<Index>>> {
+        let mut inner = self.lock();
+        if let Some(index) = &inner.index {
+            return Ok(Some(Arc::clone(index)));
+        }
+        let file = self.file_locked(&mut inner, disk)?;
+        let trailer = inner.trailer.as_ref().expect("a segment without an index is sealed");
+        let index = read_index(&*file, &self.header, trailer)?.map(Arc::new);
+        inner.index.clone_from(&index);
+        Ok(index)
+    }
+
+    /// Ends all reading of the segment by new readers; true when no reader of this process is left.
+    pub(crate) fn retire(&self) -> bool {
+        let mut inner = self.lock();
+        inner.retired = true;
+        inner.writer = None;
+        inner.file.strong_count() == 0 && inner.mapping.strong_count() == 0
+    }
+}
+
+/// Reads the index in the footer of a sealed segment; `None` when it is damaged.
+pub(crate) fn read_index(
+    file: &dyn DiskFile,
+    header: &SegmentHeader,
+    trailer: &Trailer,
+) -> io::Result<Option<Index>> {
+    let bytes = index_bytes(trailer.index_count);
+    let room = header.segment_bytes - header.data_end();
+    if to_u64(bytes) > room {
+        return Ok(None);
+    }
+    let block = to_usize(u64::from(header.block_bytes));
+    let mut read = Aligned::zeroed(round_up(bytes.max(1), block));
+    let filled = file.read_direct_at(&mut read, header.data_end())?;
+    let whole = read.get(..bytes.min(filled)).unwrap_or_default();
+    Ok(decode_index(trailer, whole).ok().map(Index::from_entries))
+}
+
+/// The table of segments.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    table: RwLock<BTreeMap<u64, Arc<Segment>>>,
+    /// Numbers of those that have no footer yet.
+    unsealed: Mutex<BTreeSet<u64>>,
+}
+
+impl Segments {
+    /// Appends a segment.
+    pub(crate) fn add(&self, segment: Segment) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((last, _)) = table.last_key_value() {
+            assert_eq!(last + 1, segment.number(), "segment numbers are dense");
+        }
+        if !segment.is_sealed() {
+            self.lock_unsealed().insert(segment.number());
+        }
+        table.insert(segment.number(), Arc::new(segment));
+    }
+
+    fn lock_unsealed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.unsealed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The segments that have no footer yet, oldest first.
+    pub(crate) fn unsealed(&self) -> Vec<Arc<Segment>> {
+        let numbers = self.lock_unsealed().clone();
+        numbers.into_iter().filter_map(|number| self.get(number)).collect()
+    }
+
+    /// Takes note that a footer is durable.
+    pub(crate) fn handle_sealed(&self, segment: &Segment, trailer: Trailer) {
+        segment.handle_sealed(trailer);
+        self.lock_unsealed().remove(&segment.number());
+    }
+
+    /// Takes the oldest segment out.
+    pub(crate) fn remove_first(&self) -> Option<Arc<Segment>> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.pop_first().map(|(_, segment)| segment)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<Arc<Segment>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    pub(crate) fn first(&self) -> Option<Arc<Segment>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.first_key_value().map(|(_, segment)| Arc::clone(segment))
+    }
+
+    pub(crate) fn last(&self) -> Option<Arc<Segment>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.last_key_value().map(|(_, segment)| Arc::clone(segment))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The segment that holds a record, if it is durable; the last one for anything beyond.
+    pub(crate) fn find(&self, lsn: Lsn) -> Option<Arc<Segment>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut low = *table.first_key_value()?.0;
+        let mut high = table.last_key_value()?.0 + 1;
+        // Numbers are dense, and a segment may hold no record at all: the last base at or before wins.
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let segment = table.get(&middle).expect("segment numbers are dense");
+            if segment.header.base_lsn <= lsn {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        table.get(&low).filter(|segment| segment.header.base_lsn <= lsn).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    #[test]
+    fn retiring_waits_for_readers() {
+        let disk = SimDisk::new(1);
+        let file = disk.create(&file_name(1), 1 << 20).unwrap();
+        let header = SegmentHeader {
+            log_id: 1,
+            segment: 1,
+            base_lsn: Lsn::FIRST,
+            epoch: Epoch::new(1),
+            time_ms: 0,
+            segment_bytes: 1 << 20,
+            block_bytes: 4096,
+            prev_checksum: 0,
+            prev_end_offset: 0,
+        };
+        let extent = Extent::empty(&header);
+        let segment = Segment::unsealed(header, file, extent, Index::default());
+        let mapping = segment.mapping(&disk).unwrap();
+        assert!(!segment.retire());
+        assert_eq!(segment.file(&disk).unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(mapping);
+        assert!(segment.retire());
+    }
+}

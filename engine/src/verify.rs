@@ -1,0 +1,236 @@
+//! Reading everything and changing nothing.
+//!
+//! Owns [`verify`]: every batch of every segment, past the page cache, with its checksums, its chain and
+//! its address; the footers against what they say of the batches; and the verdict that recovery would
+//! give. Damage does not stop it: it goes on behind it as far as it can.
+//!
+//! Bounds: one window of memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Access, BackendChoice, Disk, EntryKind, OsDisk};
+use crate::error::{Corruption, IoFailure, OpenError};
+use crate::format::segment::{Trailer, file_name};
+use crate::format::superblock::{Cut, Superblock};
+use crate::format::version::Fault;
+use crate::log_reader::{Look, look, not_found, superblock_of};
+use crate::names::{Name, classify};
+use crate::recovery::{Verdict, read_header, read_trailer};
+use crate::segments::{Extent, Segment, read_index};
+use crate::wal::scan::Chain;
+use crate::window::{ScanEnd, Window};
+use crate::{Lsn, superblock};
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// What recovery would say about the end of the log. While a writer lives, a torn tail is only a
+    /// write on its way.
+    pub verdict: Verdict,
+    /// The oldest record kept.
+    pub first_lsn: Lsn,
+    /// The LSN after the last record that is whole.
+    pub end_lsn: Lsn,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Whole batches.
+    pub batches: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Every damaged place, apart from the verdict's.
+    pub damage: Vec<Corruption>,
+    /// Names in the directory that are not the log's.
+    pub foreign: Vec<String>,
+    /// What else deserves a look.
+    pub notes: Vec<String>,
+    /// Whether a writer had the log open.
+    pub writer_lives: bool,
+}
+
+impl VerifyReport {
+    /// Whether everything that had been durable is whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let torn_at_worst = matches!(self.verdict, Verdict::Clean | Verdict::TornTail { .. });
+        torn_at_worst && self.damage.is_empty()
+    }
+}
+
+/// Verifies the log in a directory; `progress` gets the bytes done and the bytes in all.
+///
+/// # Errors
+/// When there is no log, or nobody can tell what was promised. Damage is in the report.
+pub fn verify(
+    directory: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, OpenError> {
+    let disk = OsDisk::open(directory, false, BackendChoice::Blocking)
+        .map_err(|error| not_found(directory, error))?;
+    verify_on(&disk, progress)
+}
+
+/// Verifies the log on a disk; see [`verify`].
+///
+/// # Errors
+/// As for [`verify`].
+pub fn verify_on(
+    disk: &dyn Disk,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, OpenError> {
+    let Look { superblock, entries, found, verdict, writer_lives } = look(disk)?;
+    let foreign = entries.iter().filter(|e| classify(&e.name) == Name::Foreign);
+    let mut report = VerifyReport {
+        verdict,
+        first_lsn: found.segments.first().map_or(found.end.lsn, |s| s.header.base_lsn),
+        end_lsn: found.end.lsn,
+        segments: found.segments.len() as u64,
+        batches: 0,
+        records: 0,
+        bytes: 0,
+        damage: Vec::new(),
+        foreign: foreign.map(|entry| entry.name.clone()).collect(),
+        notes: found.notes,
+        writer_lives,
+    };
+    note_superblock(disk, &mut report)?;
+    let total: u64 = found.segments.iter().map(|s| s.extent().end_offset).sum();
+    let mut done = 0;
+    for segment in &found.segments {
+        let verified = verify_segment(disk, segment, superblock.cut, &mut report, &mut |bytes| {
+            progress(done + bytes, total);
+        });
+        if writer_lives && superblock_of(disk)?.first_segment > segment.number() {
+            // Whatever was seen of it, its file may have become another one.
+            report.damage.retain(|damage| damage.segment != segment.number());
+            report.notes.push(format!("segment {}: dropped meanwhile", segment.number()));
+        } else if verified.is_err() {
+            let (number, lsn) = (segment.number(), segment.header.base_lsn);
+            let fault = Fault::Unreadable;
+            report.damage.push(Corruption { segment: number, offset: 0, lsn, fault });
+        }
+        done += segment.extent().end_offset;
+    }
+    verify_beyond(disk, &superblock, &entries_of(&entries), &mut report)
+        .map_err(|error| IoFailure::new("verify", &disk.describe(), error))?;
+    Ok(report)
+}
+
+fn entries_of(entries: &[crate::disk::Entry]) -> Vec<(u64, u64)> {
+    let segment = |entry: &crate::disk::Entry| match (classify(&entry.name), entry.kind) {
+        (Name::Segment(number), EntryKind::File(bytes)) => Some((number, bytes)),
+        _ => None,
+    };
+    let mut segments: Vec<(u64, u64)> = entries.iter().filter_map(segment).collect();
+    segments.sort_unstable();
+    segments
+}
+
+fn note_superblock(disk: &dyn Disk, report: &mut VerifyReport) -> Result<(), OpenError> {
+    let failed = |error| IoFailure::new("read", superblock::FILE_NAME, error);
+    let file = disk.open(superblock::FILE_NAME, Access::Read).map_err(failed)?;
+    for (number, copy) in superblock::read_copies(&*file).map_err(failed)?.iter().enumerate() {
+        if let Err(fault) = copy {
+            report.notes.push(format!("superblock copy {number}: {fault}; the other one serves"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads every batch of a segment, and compares its footer with them.
+fn verify_segment(
+    disk: &dyn Disk,
+    segment: &Segment,
+    cut: Cut,
+    report: &mut VerifyReport,
+    progress: &mut dyn FnMut(u64),
+) -> std::io::Result<()> {
+    let file = segment.file(disk)?;
+    let mut window = Window::new(Arc::clone(&file), true);
+    let mut chain = Chain::at_segment(&segment.header, cut);
+    let mut extent = Extent::empty(&segment.header);
+    let end = window.scan(&mut chain, |batch, _| {
+        extent.extend(batch);
+        report.batches += 1;
+        report.records += u64::from(batch.record_count);
+        report.bytes += u64::from(batch.length);
+        progress(batch.end_offset());
+    })?;
+    let expected = segment.extent();
+    if chain.offset < expected.end_offset {
+        let fault = match end {
+            ScanEnd::Fault(fault) => fault,
+            ScanEnd::Full => Fault::Short,
+        };
+        let (number, offset) = (chain.segment, chain.offset);
+        report.damage.push(Corruption { segment: number, offset, lsn: chain.lsn, fault });
+    }
+    let block_bytes = segment.header.block_bytes;
+    let trailer = read_trailer(&*file, segment.header.segment_bytes, block_bytes)?;
+    if segment.is_sealed()
+        && let Some(trailer) = trailer
+    {
+        check_footer(&*file, segment, &trailer, extent, expected, report)?;
+    }
+    Ok(())
+}
+
+fn check_footer(
+    file: &dyn crate::disk::DiskFile,
+    segment: &Segment,
+    trailer: &Trailer,
+    found: Extent,
+    expected: Extent,
+    report: &mut VerifyReport,
+) -> std::io::Result<()> {
+    let header = &segment.header;
+    let number = segment.number();
+    if read_header(file, header.block_bytes)?.as_ref() != Ok(header) {
+        let corruption =
+            Corruption { segment: number, offset: 0, lsn: header.base_lsn, fault: Fault::Checksum };
+        report.damage.push(corruption);
+    }
+    if read_index(file, header, trailer)?.is_none() {
+        let offset = header.data_end();
+        let (lsn, fault) = (trailer.end_lsn, Fault::Checksum);
+        report.damage.push(Corruption { segment: number, offset, lsn, fault });
+    }
+    if found.end_offset == expected.end_offset && found != expected {
+        let offset = header.segment_bytes - u64::from(header.block_bytes);
+        let (lsn, fault) = (trailer.end_lsn, Fault::Field);
+        report.damage.push(Corruption { segment: number, offset, lsn, fault });
+    }
+    Ok(())
+}
+
+/// Behind damage that ended the examination, segments that are whole in themselves are counted, so that
+/// the report says what is left.
+fn verify_beyond(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+    files: &[(u64, u64)],
+    report: &mut VerifyReport,
+) -> std::io::Result<()> {
+    let Verdict::Damaged(corruption) = &report.verdict else { return Ok(()) };
+    let damaged = corruption.segment;
+    for (number, bytes) in files.iter().filter(|(number, _)| *number > damaged) {
+        let file = disk.open(&file_name(*number), Access::Read)?;
+        let Ok(header) = read_header(&*file, superblock.block_bytes)? else { continue };
+        let own = header.log_id == superblock.log_id && header.segment == *number;
+        if !own || header.segment_bytes != *bytes {
+            continue;
+        }
+        let mut chain = Chain::at_segment(&header, superblock.cut);
+        let mut window = Window::new(file, true);
+        let mut records = 0;
+        window.scan(&mut chain, |batch, _| records += u64::from(batch.record_count))?;
+        report.notes.push(format!(
+            "segment {number}, behind the damage, holds {records} whole records, LSN {} to {}",
+            header.base_lsn, chain.lsn
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,540 @@
+//! Group commit: turns records into batches, batches into placed writes, and completions into durable
+//! LSNs. A state machine: records and completions come in, [`Writer::poll_write`] says what to write.
+//!
+//! Owns the open batch, the order of batches, their place in a segment, and `durable_lsn`. Does not do
+//! I/O, read a clock or make segments: files are opaque handles, time is an argument, and a segment
+//! comes in by [`Writer::handle_prepared`].
+//!
+//! Invariants
+//!  W1. LSNs are dense: a batch starts where the one before ended.            asserted in `handle_completion`
+//!  W2. `durable_lsn` advances over a batch only when its write and every write before it completed.
+//!                                                                  test `acks_are_in_order`
+//!  W3. After a failed write nothing is handed out and nothing is acknowledged. test `poison_is_final`
+//!  W4. Writes never overlap, and never touch a block handed out before, within a segment.
+//!                                                                  test `writes_do_not_overlap`
+//!  W5. At most `inflight_bytes_max` bytes, or one write, are handed out and not durable.
+//!                                                                  asserted in `poll_write`
+//!
+//! Units: lengths and offsets are bytes, `now_ms` is milliseconds since 1970.
+//! Crash: of the writes past `durable_lsn`, any subset may be on disk, each whole, torn or absent.
+//! Threads: one at a time, behind the committer's lock.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use super::commit::Commit;
+use super::hot::HotBatch;
+use super::steps::{
+    ActiveSegment, Content, Durable, Limits, NoSegment, Poll, PreparedSegment, Producer, Push,
+    Start,
+};
+use crate::disk::{Appendable, Pool, Shared, Write};
+use crate::error::{AppendError, IoFailure};
+use crate::format::batch::{
+    BatchHeader, EpochStart, HEADER_BYTES, Kind, ProducerRun, RECORD_PREFIX_BYTES, batch_bytes,
+    finish,
+};
+use crate::format::bytes::{to_u32, to_u64, to_usize};
+use crate::format::segment::{SegmentHeader, file_name};
+use crate::{Epoch, Lsn};
+
+/// A new batch is not started in the last eighth of a buffer, so that its end seldom splits a group of
+/// appends into two writes, and little memory is left unused in buffers that the hot tail holds.
+const ROOM_DIVISOR: usize = 8;
+
+#[derive(Debug)]
+struct Open {
+    base_lsn: Lsn,
+    records: u32,
+    runs: Vec<ProducerRun>,
+    /// Whether it holds records whose appender has no commit to hear the end from.
+    has_unheard: bool,
+    /// Threads that wait for the batch and can lead it.
+    waiters: u32,
+    commit: Arc<Commit>,
+}
+
+impl Open {
+    /// Takes note of who appended the `count` records that come next.
+    fn add_run(&mut self, producer: Option<Producer>, count: u32) {
+        let Some(Producer { id: producer_id, first_sequence }) = producer else { return };
+        if let Some(last) = self.runs.last_mut()
+            && last.producer_id == producer_id
+            && last.end_sequence() == first_sequence
+            && last.first_record + last.record_count == self.records
+        {
+            last.record_count += count;
+            return;
+        }
+        let first_record = self.records;
+        let run = ProducerRun { producer_id, first_sequence, first_record, record_count: count };
+        self.runs.push(run);
+    }
+}
+
+#[derive(Debug)]
+struct Placed {
+    write: Write,
+    segment: u64,
+    end_lsn: Lsn,
+    /// Link of the chain after this write.
+    checksum: u32,
+    content: Content,
+    commit: Option<Arc<Commit>>,
+    waiters: u32,
+    completed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    limits: Limits,
+    log_id: u128,
+    epoch: Epoch,
+    epoch_start: Option<EpochStart>,
+    pool: Pool,
+    buffer: Appendable,
+    open: Option<Open>,
+    ready: VecDeque<Placed>,
+    in_flight: VecDeque<Placed>,
+    in_flight_bytes: usize,
+    ready_bytes: usize,
+    segment: Option<ActiveSegment>,
+    segment_number: u64,
+    end_offset: u64,
+    next_segment: Option<PreparedSegment>,
+    end_lsn: Lsn,
+    durable_lsn: Lsn,
+    durable_checksum: u32,
+    checksum: u32,
+    time_ms: u64,
+    next_id: u64,
+    poison: Option<AppendError>,
+}
+
+impl Writer {
+    /// A writer that goes on at `start`; everything before it is durable.
+    pub(crate) fn new(limits: Limits, pool: Pool, start: Start) -> Writer {
+        Writer {
+            limits,
+            log_id: start.log_id,
+            epoch: start.epoch,
+            epoch_start: Some(start.epoch_start),
+            buffer: pool.appendable(1),
+            pool,
+            open: None,
+            ready: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            ready_bytes: 0,
+            segment_number: start.segment_number,
+            end_offset: start.end_offset,
+            segment: start.segment,
+            next_segment: None,
+            end_lsn: start.end_lsn,
+            durable_lsn: start.end_lsn,
+            durable_checksum: start.checksum,
+            checksum: start.checksum,
+            time_ms: start.time_ms,
+            next_id: 1,
+            poison: None,
+        }
+    }
+
+    pub(crate) fn end_lsn(&self) -> Lsn {
+        self.end_lsn
+    }
+
+    pub(crate) fn durable_lsn(&self) -> Lsn {
+        self.durable_lsn
+    }
+
+    /// Link of the last durable batch.
+    pub(crate) fn durable_checksum(&self) -> u32 {
+        self.durable_checksum
+    }
+
+    pub(crate) fn poison(&self) -> Option<&AppendError> {
+        self.poison.as_ref()
+    }
+
+    /// Number of the segment that is or will be needed after the current one.
+    pub(crate) fn next_segment_number(&self) -> u64 {
+        self.segment_number + 1
+    }
+
+    pub(crate) fn has_next_segment(&self) -> bool {
+        self.next_segment.is_some()
+    }
+
+    /// Bytes in the open batch and in batches that wait for their write.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.buffer.open_bytes() + self.ready_bytes
+    }
+
+    /// Threads that wait for the open batch.
+    pub(crate) fn open_waiters(&self) -> u32 {
+        self.open.as_ref().map_or(0, |open| open.waiters)
+    }
+
+    pub(crate) fn writes_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether a whole batch waits for its write.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        self.open.is_some() || !self.ready.is_empty()
+    }
+
+    /// The commit of the next batch to be written, when threads wait for it that can lead.
+    pub(crate) fn pending_leader(&self) -> Option<&Arc<Commit>> {
+        let ready = self.ready.iter().map(|placed| (placed.waiters, placed.commit.as_ref()));
+        let open = self.open.iter().map(|open| (open.waiters, Some(&open.commit)));
+        ready.chain(open).find(|(waiters, _)| *waiters > 0).and_then(|(_, commit)| commit)
+    }
+
+    /// The first commit that is not durable: when it ends, there is room again.
+    pub(crate) fn first_commit(&self) -> Option<&Arc<Commit>> {
+        let placed = self.in_flight.iter().chain(&self.ready);
+        let placed = placed.filter_map(|placed| placed.commit.as_ref());
+        placed.chain(self.open.as_ref().map(|open| &open.commit)).next()
+    }
+
+    /// The last commit that is not durable: when it ends well, everything pushed so far is.
+    pub(crate) fn last_commit(&self) -> Option<&Arc<Commit>> {
+        let open = self.open.as_ref().map(|open| &open.commit);
+        let mut placed = self.in_flight.iter().chain(&self.ready).rev();
+        open.or_else(|| placed.find_map(|placed| placed.commit.as_ref()))
+    }
+
+    /// Counts one more thread that waits for the open batch and can lead it.
+    pub(crate) fn add_waiter(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.waiters += 1;
+        }
+    }
+
+    /// Puts records into the open batch, all of them or none. The caller has checked each against the
+    /// record limit and all against the batch limit.
+    pub(crate) fn push<R: AsRef<[u8]>>(
+        &mut self,
+        records: &[R],
+        producer: Option<Producer>,
+    ) -> Push {
+        let payload = payload_bytes(records);
+        let (in_batch, runs) = match &self.open {
+            Some(open) => (self.buffer.open_bytes() - HEADER_BYTES, open.runs.len()),
+            None => (0, 0),
+        };
+        // Counted as if every producer started a new run.
+        let runs = (runs + usize::from(producer.is_some())) * ProducerRun::BYTES;
+        let block = to_usize(u64::from(self.limits.block_bytes));
+        let length = batch_bytes(in_batch + payload + runs, block);
+        let unacked = self.in_flight_bytes + self.ready_bytes;
+        if unacked > 0 && unacked + length > self.limits.inflight_bytes_max {
+            return Push::Backlogged;
+        }
+        if self.open.is_some() {
+            let over = in_batch + payload + runs > self.limits.batch_bytes_max;
+            if over || self.buffer.room() < length - self.buffer.open_bytes() {
+                return Push::Full;
+            }
+        } else {
+            self.open_batch(length);
+        }
+        let open = self.open.as_mut().expect("opened above");
+        let first = self.end_lsn;
+        for record in records {
+            let record = record.as_ref();
+            self.buffer.push(&to_u32(record.len()).to_le_bytes());
+            self.buffer.push(record);
+        }
+        let count = to_u32(records.len());
+        open.add_run(producer, count);
+        open.records += count;
+        self.end_lsn = first.plus(u64::from(count));
+        Push::Pushed(first, Arc::clone(&open.commit))
+    }
+
+    fn open_batch(&mut self, length: usize) {
+        assert_eq!(self.buffer.open_bytes(), 0, "no batch is open");
+        if self.buffer.room() < length.max(self.pool.buffer_bytes() / ROOM_DIVISOR) {
+            self.buffer = self.pool.appendable(length);
+        }
+        self.buffer.pad_to(HEADER_BYTES);
+        let commit = Arc::default();
+        let (base_lsn, runs) = (self.end_lsn, Vec::new());
+        self.open =
+            Some(Open { base_lsn, records: 0, runs, has_unheard: false, waiters: 0, commit });
+    }
+
+    /// Ends the open batch and gives it its place, so that the next one can be opened.
+    pub(crate) fn close(&mut self, now_ms: u64) -> Result<(), NoSegment> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let (base_lsn, records) = (open.base_lsn, open.records);
+        let block = to_usize(u64::from(self.limits.block_bytes));
+        let runs = open.runs.len() * ProducerRun::BYTES;
+        let payload = self.buffer.open_bytes() - HEADER_BYTES + runs;
+        let length = batch_bytes(payload, block);
+        self.time_ms = self.time_ms.max(now_ms);
+        self.start_epoch(base_lsn)?;
+        let place = self.place(length, base_lsn)?;
+        let open = self.open.take().expect("looked at above");
+        for run in &open.runs {
+            self.buffer.push(&run.encode());
+        }
+        self.buffer.pad_to(length);
+        let mut header = self.header(Kind::Records, base_lsn, records, &place);
+        header.producer_run_count = to_u32(open.runs.len());
+        let checksum = finish(self.buffer.open_mut(), payload, &mut header);
+        let bytes = self.buffer.freeze();
+        let end_lsn = header.end_lsn();
+        let (epoch, time_ms) = (self.epoch, self.time_ms);
+        let content =
+            Content::Batch(HotBatch { base_lsn, end_lsn, epoch, time_ms, bytes: bytes.clone() });
+        self.add(&place, bytes, end_lsn, checksum, content);
+        let placed = self.ready.back_mut().expect("added above");
+        (placed.commit, placed.waiters) = (Some(open.commit), open.waiters);
+        Ok(())
+    }
+
+    /// Puts the epoch start in front of the first batch of this life.
+    fn start_epoch(&mut self, base_lsn: Lsn) -> Result<(), NoSegment> {
+        let Some(epoch_start) = self.epoch_start else { return Ok(()) };
+        let block = to_usize(u64::from(self.limits.block_bytes));
+        let length = batch_bytes(EpochStart::BYTES, block);
+        let place = self.place(length, base_lsn)?;
+        let mut buffer = Appendable::alone(length);
+        buffer.pad_to(HEADER_BYTES);
+        buffer.push(&epoch_start.encode());
+        buffer.pad_to(length);
+        let mut header = self.header(Kind::EpochStart, base_lsn, 0, &place);
+        let checksum = finish(buffer.open_mut(), EpochStart::BYTES, &mut header);
+        let bytes = buffer.freeze();
+        let (epoch, time_ms) = (self.epoch, self.time_ms);
+        let batch = HotBatch { base_lsn, end_lsn: base_lsn, epoch, time_ms, bytes: bytes.clone() };
+        self.add(&place, bytes, base_lsn, checksum, Content::Batch(batch));
+        self.epoch_start = None;
+        Ok(())
+    }
+
+    fn header(
+        &self,
+        kind: Kind,
+        base_lsn: Lsn,
+        records: u32,
+        place: &ActiveSegment,
+    ) -> BatchHeader {
+        BatchHeader {
+            kind,
+            log_id: self.log_id,
+            segment: place.number,
+            offset: place.offset,
+            base_lsn,
+            record_count: records,
+            length: 0,
+            payload_bytes: 0,
+            producer_run_count: 0,
+            epoch: self.epoch,
+            durable_lsn: self.durable_lsn,
+            commit_lsn: self.durable_lsn,
+            time_ms: self.time_ms,
+            prev_checksum: self.checksum,
+            body_checksum: 0,
+            checksum: 0,
+        }
+    }
+
+    /// The place for `length` bytes: in the current segment, or else in the next, which is then rolled
+    /// to.
+    fn place(&mut self, length: usize, base_lsn: Lsn) -> Result<ActiveSegment, NoSegment> {
+        let fits = |segment: &ActiveSegment| segment.offset + to_u64(length) <= segment.data_end;
+        if !self.segment.as_ref().is_some_and(fits) {
+            let Some(next) = self.next_segment.take() else {
+                return Err(NoSegment);
+            };
+            self.roll(next, base_lsn);
+        }
+        let segment = self.segment.as_mut().expect("there is one after a roll");
+        assert!(fits(segment), "the largest batch fits into an empty segment");
+        let place = segment.clone();
+        segment.offset += to_u64(length);
+        Ok(place)
+    }
+
+    fn roll(&mut self, next: PreparedSegment, base_lsn: Lsn) {
+        let header = SegmentHeader {
+            log_id: self.log_id,
+            segment: next.number,
+            base_lsn,
+            epoch: self.epoch,
+            time_ms: self.time_ms,
+            segment_bytes: self.limits.segment_bytes,
+            block_bytes: self.limits.block_bytes,
+            prev_checksum: self.checksum,
+            prev_end_offset: self.end_offset,
+        };
+        let block = to_usize(u64::from(self.limits.block_bytes));
+        let mut buffer = Appendable::alone(block);
+        buffer.pad_to(block);
+        header.encode(buffer.open_mut());
+        let start = ActiveSegment {
+            number: next.number,
+            file: Arc::clone(&next.file),
+            offset: 0,
+            data_end: header.data_end(),
+        };
+        self.segment_number = next.number;
+        self.segment = Some(ActiveSegment { offset: to_u64(block), ..start.clone() });
+        let content = Content::Segment(header, next.file);
+        self.add(&start, buffer.freeze(), base_lsn, self.checksum, content);
+    }
+
+    fn add(
+        &mut self,
+        place: &ActiveSegment,
+        bytes: Shared,
+        end_lsn: Lsn,
+        checksum: u32,
+        content: Content,
+    ) {
+        let (file, offset) = (Arc::clone(&place.file), place.offset);
+        self.end_offset = offset + to_u64(bytes.len());
+        self.checksum = checksum;
+        self.ready_bytes += bytes.len();
+        let write = Write { id: self.next_id, file, offset, bytes };
+        self.next_id += 1;
+        self.ready.push_back(Placed {
+            write,
+            segment: place.number,
+            end_lsn,
+            checksum,
+            content,
+            commit: None,
+            waiters: 0,
+            completed: false,
+        });
+    }
+
+    /// Takes a prepared segment; refused when it is not the one that comes next.
+    pub(crate) fn handle_prepared(&mut self, segment: PreparedSegment) {
+        assert_eq!(segment.number, self.next_segment_number(), "segments are dense");
+        assert!(self.next_segment.is_none(), "one segment is prepared ahead");
+        self.next_segment = Some(segment);
+    }
+
+    /// The next thing to do. Closes the open batch when nothing else waits for its write.
+    pub(crate) fn poll_write(&mut self, now_ms: u64) -> Poll {
+        if self.poison.is_some() {
+            return Poll::Nothing;
+        }
+        if self.ready.is_empty() && self.close(now_ms).is_err() && self.ready.is_empty() {
+            return Poll::NeedSegment;
+        }
+        let Some(placed) = self.ready.front() else { return Poll::Nothing };
+        let bytes = placed.write.bytes.len();
+        if self.in_flight_bytes > 0 && self.in_flight_bytes + bytes > self.limits.inflight_bytes_max
+        {
+            return Poll::Nothing;
+        }
+        let placed = self.ready.pop_front().expect("looked at above");
+        self.ready_bytes -= bytes;
+        self.in_flight_bytes += bytes;
+        assert!(self.in_flight_bytes <= self.limits.inflight_bytes_max.max(bytes));
+        let write = placed.write.clone();
+        self.in_flight.push_back(placed);
+        Poll::Write(write)
+    }
+
+    /// Takes the end of a write; appends what became durable by it to `durable`, in log order.
+    ///
+    /// After an error the log is poisoned, and the commits of everything that was not durable are
+    /// returned, for the caller to finish.
+    pub(crate) fn handle_completion(
+        &mut self,
+        id: u64,
+        result: io::Result<()>,
+        durable: &mut Vec<Durable>,
+    ) -> Vec<Arc<Commit>> {
+        let Some(placed) = self.in_flight.iter_mut().find(|placed| placed.write.id == id) else {
+            assert!(self.poison.is_some(), "a completion is for a write that was handed out");
+            return Vec::new();
+        };
+        placed.completed = true;
+        let segment = placed.segment;
+        if let Err(error) = result {
+            return self.handle_failure(IoFailure::new("write", &file_name(segment), error));
+        }
+        if self.poison.is_some() {
+            return Vec::new();
+        }
+        while self.in_flight.front().is_some_and(|placed| placed.completed) {
+            let placed = self.in_flight.pop_front().expect("looked at above");
+            if let Content::Batch(batch) = &placed.content {
+                assert_eq!(batch.base_lsn, self.durable_lsn, "LSNs are dense");
+            }
+            self.in_flight_bytes -= placed.write.bytes.len();
+            self.durable_lsn = placed.end_lsn;
+            self.durable_checksum = placed.checksum;
+            durable.push(Durable {
+                segment: placed.segment,
+                content: placed.content,
+                waiters: placed.waiters,
+                commit: placed.commit,
+            });
+        }
+        Vec::new()
+    }
+
+    /// Poisons the log: nothing more is written or acknowledged. The commits of everything that is not
+    /// durable are returned, for the caller to finish.
+    pub(crate) fn handle_failure(&mut self, failure: IoFailure) -> Vec<Arc<Commit>> {
+        if self.poison.is_some() {
+            return Vec::new();
+        }
+        self.poison = Some(AppendError::Poisoned(failure));
+        // Writes on their way keep their memory until their completion.
+        let in_flight = self.in_flight.iter_mut().filter_map(|placed| placed.commit.take());
+        let ready = self.ready.drain(..).filter_map(|placed| placed.commit);
+        let open = self.open.take().map(|open| open.commit);
+        self.ready_bytes = 0;
+        in_flight.chain(ready).chain(open).collect()
+    }
+
+    /// Notes that nobody will ask the open batch's commit for its end.
+    pub(crate) fn mark_unheard(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.has_unheard = true;
+        }
+    }
+
+    /// Gives up the open batch, which found no segment: its records were never written, and their LSNs
+    /// are assigned again. Its commit is returned, for the caller to finish, and whether there are
+    /// records in it whose appender will not hear of that.
+    pub(crate) fn give_up_open(&mut self) -> Option<(Arc<Commit>, bool)> {
+        let open = self.open.take()?;
+        self.buffer.discard();
+        self.end_lsn = open.base_lsn;
+        Some((open.commit, open.has_unheard))
+    }
+
+    /// The first segment in which something is not durable yet, or may still be written.
+    pub(crate) fn first_unfinished_segment(&self) -> u64 {
+        let unfinished = self.in_flight.iter().chain(&self.ready).next();
+        unfinished.map_or(self.segment_number, |placed| placed.segment)
+    }
+}
+
+/// Bytes of records as the payload of a batch.
+pub(crate) fn payload_bytes<R: AsRef<[u8]>>(records: &[R]) -> usize {
+    records.iter().map(|record| RECORD_PREFIX_BYTES + record.as_ref().len()).sum()
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
