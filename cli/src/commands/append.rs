@@ -1,0 +1,215 @@
+//! `append`: lines in, durable records, LSNs out.
+//!
+//! Owns the threads of the command: one reads and submits, this one waits for what was submitted, in
+//! order, and one prints LSNs (`acks`). None of them waits for another's stream: what arrived is
+//! acknowledged while the input is silent, and stored while nobody reads the LSNs.
+//!
+//! Invariants
+//!  P1. With `--ack local` an LSN is published after its ticket said that it is durable, and after all
+//!      before it.
+//!  P2. After the first record that could not be stored, nothing is acknowledged any more.
+//!
+//! Bounds: a buffer for the longest line, [`TICKETS_MAX`] tickets, and what the log has on its way.
+
+mod acks;
+mod lines;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use cairnlog_engine::{AppendError, Log, RECORD_BYTES_MAX, Ticket};
+
+use super::opening;
+use crate::args::{Ack, AppendArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::talk;
+use acks::{Acks, Publisher};
+use lines::Lines;
+
+/// Tickets that are waited for.
+const TICKETS_MAX: usize = 1024;
+/// Lines are submitted in batches of about this size.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+
+pub(crate) fn run(args: &AppendArgs) -> Result<Exit, Failure> {
+    // Before the log, so that a wrong name makes no directory.
+    let (input, input_name) = open_input(args.input.as_deref())?;
+    let config = args.limits.config();
+    let line_bytes_max = config.record_bytes_max.min(RECORD_BYTES_MAX);
+    let lines = Lines::new(line_bytes_max, BATCH_BYTES_MAX.min(config.batch_bytes_max));
+    let (log, _) = opening::open(&args.directory.path, config)?;
+    let producer = args.producer.map(|id| Producer::find(&log, id)).transpose()?;
+    let log = Arc::new(log);
+    let acks = if args.print_lsn { Some(Acks::start()?) } else { None };
+    let publisher = acks.as_ref().map(Acks::publisher);
+    let (early, late) = match args.ack {
+        Ack::Buffered => (publisher, None),
+        Ack::Local => (None, publisher),
+    };
+
+    let (tickets, submitted) = sync_channel(TICKETS_MAX);
+    let log_of_feed = Arc::clone(&log);
+    let feed =
+        Feed { log: log_of_feed, lines, producer, tickets, early, line_bytes_max, input_name };
+    let feeding = std::thread::Builder::new()
+        .name("input".to_owned())
+        .spawn(move || feed.run(input))
+        .map_err(|error| Failure::io("start a thread", &error))?;
+    let (stored, waited) = wait_for_all(submitted, late.as_ref());
+    let ended = match waited {
+        // The input is over, or the log refused something.
+        Ok(()) => {
+            let fed = feeding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let log = Arc::into_inner(log).expect("the other threads have ended");
+            // The worse news first: a poisoned log.
+            log.close().map_err(Failure::from).and(fed)
+        }
+        // The other thread may be waiting for input that never comes: the end of the process ends it.
+        Err(error) => {
+            // What was accepted may as well be kept; the error has been found already.
+            let _ = log.sync();
+            Err(error.into())
+        }
+    };
+    let printed = acks.map_or(Ok(()), Acks::finish);
+    ended.map_err(|failure| failure.and(&format!("lines stored before it: {stored}")))?;
+    printed.map(|()| Exit::Done)
+}
+
+/// Waits for every ticket; how many records became durable, and the first error. Then nothing more is
+/// taken, so that the input ends too.
+fn wait_for_all(
+    submitted: Receiver<Ticket>,
+    late: Option<&Publisher>,
+) -> (u64, Result<(), AppendError>) {
+    let mut stored = 0;
+    for ticket in submitted {
+        let lsns = ticket.lsns_if_durable();
+        if let Err(error) = ticket.wait() {
+            return (stored, Err(error));
+        }
+        stored += lsns.end.since(lsns.start);
+        if let Some(publisher) = late {
+            publisher.publish(&lsns);
+        }
+    }
+    (stored, Ok(()))
+}
+
+/// A named input, and how far the log holds it already.
+struct Producer {
+    id: u128,
+    /// The number of the next line, from 0.
+    next_line: u64,
+    /// Lines before it are in the log.
+    stored_lines: u64,
+}
+
+impl Producer {
+    fn find(log: &Log, id: u128) -> Result<Producer, Failure> {
+        let stored_lines = log.next_sequence(id)?.unwrap_or(0);
+        if stored_lines > 0 {
+            talk(format_args!("the first {stored_lines} lines are in the log already"));
+        }
+        Ok(Producer { id, next_line: 0, stored_lines })
+    }
+
+    /// The part of the next lines that is not in the log, and the number of its first line.
+    fn skip<'a, 'b>(&mut self, lines: &'a [&'b [u8]]) -> (u64, &'a [&'b [u8]]) {
+        let stored = self.stored_lines.saturating_sub(self.next_line);
+        let skipped = usize::try_from(stored).unwrap_or(usize::MAX).min(lines.len());
+        let first = self.next_line + skipped as u64;
+        self.next_line += lines.len() as u64;
+        (first, &lines[skipped..])
+    }
+}
+
+/// The thread that reads.
+struct Feed {
+    log: Arc<Log>,
+    lines: Lines,
+    producer: Option<Producer>,
+    tickets: SyncSender<Ticket>,
+    /// Where LSNs go that count before they are durable.
+    early: Option<Publisher>,
+    line_bytes_max: usize,
+    input_name: String,
+}
+
+impl Feed {
+    fn run(mut self, mut input: File) -> Result<(), Failure> {
+        loop {
+            let more = self.lines.fill(&mut input);
+            if !more.map_err(|error| Failure::io(&self.input_name, &error))? {
+                break;
+            }
+            loop {
+                let batch = self.lines.next_batch().map_err(|_| {
+                    let (name, bytes_max) = (&self.input_name, self.line_bytes_max);
+                    let message =
+                        format!("{name}: the next line is over the limit of {bytes_max} bytes");
+                    Failure::new(Exit::Failed, message)
+                })?;
+                if batch.is_empty() {
+                    break;
+                }
+                let ticket = submit(&self.log, &mut self.producer, &batch)?;
+                if !pass_on(ticket, self.early.as_ref(), &self.tickets) {
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(rest) = self.lines.rest() {
+            let ticket = submit(&self.log, &mut self.producer, &[rest])?;
+            pass_on(ticket, self.early.as_ref(), &self.tickets);
+        }
+        Ok(())
+    }
+}
+
+/// Submits lines, less those that the log holds of this producer already.
+fn submit(
+    log: &Log,
+    producer: &mut Option<Producer>,
+    lines: &[&[u8]],
+) -> Result<Option<Ticket>, AppendError> {
+    let Some(producer) = producer else { return log.submit_batch(lines).map(Some) };
+    match producer.skip(lines) {
+        (_, []) => Ok(None),
+        (first, rest) => log.submit_batch_as(producer.id, first, rest).map(Some),
+    }
+}
+
+/// False when nobody waits any more: something failed, and the process is about to end.
+fn pass_on(
+    ticket: Option<Ticket>,
+    early: Option<&Publisher>,
+    tickets: &SyncSender<Ticket>,
+) -> bool {
+    let Some(ticket) = ticket else { return true };
+    if let Some(early) = early {
+        early.publish(&ticket.lsns_if_durable());
+    }
+    tickets.send(ticket).is_ok()
+}
+
+/// The input, and its name for people.
+fn open_input(path: Option<&Path>) -> Result<(File, String), Failure> {
+    let Some(path) = path else {
+        let name = "standard input".to_owned();
+        // A copy, because that of `std` reads in small pieces.
+        let descriptor = io::stdin().as_fd().try_clone_to_owned();
+        let input = descriptor.map_err(|error| Failure::io(&name, &error))?;
+        return Ok((input.into(), name));
+    };
+    let name = path.display().to_string();
+    let failed = |error| Failure::io(&name, &error);
+    let mut input = File::open(path).map_err(failed)?;
+    // A directory opens, and says only now that it cannot be read.
+    let _ = input.read(&mut []).map_err(failed)?;
+    Ok((input, name))
+}
