@@ -201,7 +201,10 @@ impl Core {
             index_checksum: index_checksum(&zone[..index_end]),
         };
         trailer.encode(&mut zone[trailer_start..]);
-        file.write_durable_at(&zone, header.data_end())?;
+        // The index first: a trailer that is whole then never stands for an index that is torn.
+        let (index, last) = zone.split_at(trailer_start);
+        file.write_durable_at(index, header.data_end())?;
+        file.write_durable_at(last, header.data_end() + to_u64(trailer_start))?;
         self.segments.handle_sealed(segment, trailer);
         Ok(())
     }

@@ -98,7 +98,7 @@ impl SegmentHeader {
     /// # Errors
     /// The [`Fault`] that makes it no header.
     pub fn decode(block: &[u8]) -> Result<SegmentHeader, Fault> {
-        let mut d = check_start(block, MAGIC_SEGMENT)?;
+        let (mut d, version) = check_start(block, MAGIC_SEGMENT)?;
         let header = SegmentHeader {
             log_id: d.u128(),
             segment: d.u64(),
@@ -118,6 +118,7 @@ impl SegmentHeader {
         if !block_is_valid(block, CHECKSUM_AT) {
             return Err(Fault::Checksum);
         }
+        check_version(version)?;
         let possible = (1..COUNT_MAX).contains(&header.segment)
             && (1..COUNT_MAX).contains(&header.base_lsn.get())
             && header.prev_end_offset.max(header.epoch.get()) < COUNT_MAX
@@ -190,10 +191,11 @@ impl Trailer {
     /// # Errors
     /// The [`Fault`] that makes it no trailer; the segment is then not sealed and can be scanned.
     pub fn decode(block: &[u8]) -> Result<Trailer, Fault> {
-        let mut d = check_start(block, MAGIC_TRAILER)?;
+        let (mut d, version) = check_start(block, MAGIC_TRAILER)?;
         if !block_is_valid(block, CHECKSUM_AT) {
             return Err(Fault::Checksum);
         }
+        check_version(version)?;
         let trailer = Trailer {
             log_id: d.u128(),
             segment: d.u64(),
@@ -216,7 +218,13 @@ impl Trailer {
     }
 }
 
-fn check_start(block: &[u8], magic: u32) -> Result<Decoder<'_>, Fault> {
+/// Looks at the version only of bytes that are whole: rot is not a newer version.
+fn check_version(version: u16) -> Result<(), Fault> {
+    if (VERSION_MIN..=VERSION).contains(&version) { Ok(()) } else { Err(Fault::Version(version)) }
+}
+
+/// The fields behind magic and version, and the version.
+fn check_start(block: &[u8], magic: u32) -> Result<(Decoder<'_>, u16), Fault> {
     if block.len() < STRUCTURE_BYTES {
         return Err(Fault::Short);
     }
@@ -225,11 +233,8 @@ fn check_start(block: &[u8], magic: u32) -> Result<Decoder<'_>, Fault> {
         return Err(Fault::Magic);
     }
     let version = d.u16();
-    if !(VERSION_MIN..=VERSION).contains(&version) {
-        return Err(Fault::Version(version));
-    }
     d.u16();
-    Ok(d)
+    Ok((d, version))
 }
 
 /// Where a batch of a segment starts, and what is first in it.

@@ -84,7 +84,7 @@ fn check_directory(disk: &dyn Disk, create: bool) -> Result<bool, OpenError> {
     for entry in list(disk)? {
         match classify(&entry.name) {
             Name::Superblock if matches!(entry.kind, EntryKind::File(_)) => return Ok(true),
-            Name::Temporary => {}
+            Name::Temporary if entry.kind != EntryKind::Other => {}
             Name::Foreign if entry.name == "lost+found" => {}
             Name::Foreign => foreign = Some(entry.name),
             _ if entry.kind == EntryKind::Other => return Err(OpenError::NotAFile(entry.name)),

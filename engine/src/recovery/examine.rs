@@ -245,7 +245,7 @@ impl Examiner<'_> {
     /// The first segment kept continues whatever was trimmed.
     fn continues_in(&self, header: &SegmentHeader) -> bool {
         if self.found.segments.is_empty() {
-            return header.base_lsn <= self.superblock.first_lsn
+            return header.base_lsn == self.superblock.first_lsn
                 && !self.superblock.cut.voids(header.segment, 0, header.epoch);
         }
         self.found.end.continues_in(header)

@@ -149,9 +149,9 @@ impl State {
 
     fn take_fault(&mut self, kind: OperationKind) -> Option<io::ErrorKind> {
         for fault in self.faults.iter_mut().filter(|f| f.kind == kind) {
-            fault.countdown -= 1;
+            fault.countdown = fault.countdown.saturating_sub(1);
         }
-        let due = self.faults.iter().position(|f| f.countdown == 0)?;
+        let due = self.faults.iter().position(|f| f.kind == kind && f.countdown == 0)?;
         Some(self.faults.remove(due).error)
     }
 
