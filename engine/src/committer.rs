@@ -40,7 +40,8 @@ const GATHER_MAX: Duration = Duration::from_micros(40);
 /// A second write is started beside the first when so many bytes wait for it.
 const PIPELINE_BYTES: usize = 64 << 10;
 
-/// Commits that ended, to be finished outside of the lock.
+/// Commits that ended, to be finished outside of the lock: when this is dropped, at the latest, so that
+/// a driver that panics leaves nobody waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
     commits: Vec<(Arc<Commit>, Result<(), AppendError>)>,
@@ -56,7 +57,13 @@ impl Ended {
     }
 
     fn finish(self) {
-        for (commit, result) in self.commits {
+        drop(self);
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        for (commit, result) in self.commits.drain(..) {
             commit.finish(result);
         }
     }

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use crate::config::Config;
-use crate::core::Core;
+use crate::core::{Core, Driver};
 use crate::disk::Disk;
 use crate::error::{AppendError, ChangeError, OpenError, ReadError};
 use crate::reader::{Records, Tail, View};
@@ -297,15 +297,10 @@ impl Log {
             let _ = thread.join();
         }
         self.core.progress.notify();
-        for segment in self.core.segments.unsealed() {
-            // Readers of this life may go on: the next one must not recycle what they read. Where it
-            // cannot be marked, they see another segment's number and stop.
-            let _ = segment.mark_unsealed_as_read();
-        }
         // A poisoned log writes nothing more, not even what it knows.
         let ended =
             synced.and_then(|_| self.core.note_watermark_durably().map_err(AppendError::Poisoned));
-        *self.core.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.core.unlock_directory();
         ended
     }
 }
@@ -320,6 +315,16 @@ impl Drop for Log {
 }
 
 impl Core {
+    /// Gives the directory to the next writer. In a poisoned log a thread that appends may still be
+    /// inside of a write, which must not land in a life that knows nothing of it: the lock then goes
+    /// with the last user of the log. (The commit thread has ended, and its queue waited for its writes.)
+    fn unlock_directory(&self) {
+        let driver = self.lock_state().driver;
+        if driver == Driver::Nobody {
+            *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     /// Whether no record will become durable any more.
     pub(crate) fn has_ended(&self) -> bool {
         let state = self.lock_state();

@@ -109,29 +109,30 @@ impl UringQueue {
         self.push(&entry.user_data(user_data))
     }
 
-    /// Takes note of one completion; the write's own completion when that was its last step.
-    fn handle(&mut self, slot: usize, result: i32) -> io::Result<Option<Completion>> {
+    /// Takes note of one completion; the write's own completion when that was its last step, or when
+    /// the next one cannot be submitted: nothing of it is on its way then.
+    fn handle(&mut self, slot: usize, result: i32) -> Option<Completion> {
         let in_flight = self.writes[slot].as_mut().expect("a completion is for a taken slot");
         let outcome = match u32::try_from(result) {
             Err(_) if -result == rustix::io::Errno::INTR.raw_os_error() => Ok(()),
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
-            Ok(_) if in_flight.syncing => return Ok(self.finish(slot, Ok(()))),
+            Ok(_) if in_flight.syncing => return self.finish(slot, Ok(())),
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 in_flight.written += usize::try_from(written).expect("64-bit targets");
                 if in_flight.written < in_flight.write.bytes.len() {
                     Ok(())
                 } else if in_flight.way == DurableWrite::Dsync {
-                    return Ok(self.finish(slot, Ok(())));
+                    return self.finish(slot, Ok(()));
                 } else {
                     in_flight.syncing = true;
                     Ok(())
                 }
             }
         };
-        match outcome {
-            Ok(()) => self.push_step(slot).map(|()| None),
-            Err(error) => Ok(self.finish(slot, Err(error))),
+        match outcome.and_then(|()| self.push_step(slot)) {
+            Ok(()) => None,
+            Err(error) => self.finish(slot, Err(error)),
         }
     }
 
@@ -188,7 +189,7 @@ impl WriteQueue for UringQueue {
         let free = self.writes.iter().position(Option::is_none);
         let slot = free.ok_or_else(|| io::Error::other("more writes than the queue is deep"))?;
         self.writes[slot] = Some(InFlight { write, way, written: 0, syncing: false });
-        self.push_step(slot)?;
+        self.push_step(slot).inspect_err(|_| self.writes[slot] = None)?;
         self.ring.submit()?;
         Ok(())
     }
@@ -207,7 +208,7 @@ impl WriteQueue for UringQueue {
                 self.clear_wake();
             } else {
                 let slot = usize::try_from(user_data).expect("few slots");
-                completions.extend(self.handle(slot, result)?);
+                completions.extend(self.handle(slot, result));
             }
         }
         if !self.ring.submission().is_empty() {
