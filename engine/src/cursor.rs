@@ -24,6 +24,7 @@ use crate::format::superblock::Cut;
 use crate::format::version::Fault;
 use crate::record::BatchBytes;
 use crate::segments::{Mapped, Segment};
+use crate::wal::index::Index;
 use crate::wal::scan::Chain;
 use crate::window::{ScanEnd, Window};
 
@@ -80,10 +81,10 @@ impl Cursor {
         disk: &dyn Disk,
         segment: &Segment,
         way: Way,
+        index: Option<&Index>,
         lsn: Lsn,
     ) -> Result<Cursor, ReadError> {
         let mut chain = Chain::at_segment(&segment.header, Cut::default());
-        let index = segment.index(disk).map_err(|error| read_failed(segment, error))?;
         let extent = segment.extent();
         let leads_to_a_batch = |entry: &IndexEntry| {
             (chain.lsn..extent.end_lsn).contains(&entry.lsn)

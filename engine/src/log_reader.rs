@@ -244,7 +244,7 @@ fn look_once(disk: &dyn Disk, superblock: Superblock) -> Result<Look, OpenError>
 fn look_and_mark(disk: &dyn Disk) -> Result<Look, OpenError> {
     for _ in 1..LOOKS_MAX {
         let look = look(disk)?;
-        let marked = look.found.segments.iter().all(|s| s.mark_unsealed_as_read().is_ok());
+        let marked = look.found.segments.iter().all(|s| s.mark_unsealed_as_read(&*disk).is_ok());
         if marked || !look.writer_lives {
             return Ok(look);
         }

@@ -179,7 +179,7 @@ impl Core {
         let Some(file) = segment.writer() else { return Ok(()) };
         let header = &segment.header;
         let extent = segment.extent();
-        let index = segment.index(&*self.disk)?.unwrap_or_default();
+        let index = self.segments.index(segment, &*self.disk)?.unwrap_or_default();
         let mut zone = Aligned::zeroed(to_usize(header.segment_bytes - header.data_end()));
         let index_count = to_u32(index.entries().len());
         let index_end = index_bytes(index_count);

@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::core::Core;
-use crate::cursor::{Cursor, Way};
+use crate::cursor::{Cursor, Way, read_failed};
 use crate::error::{Corruption, ReadError};
 use crate::format::batch::{BatchHeader, Records as Places, producer_runs};
 use crate::format::version::Fault;
 use crate::log_reader::Snapshot;
 use crate::record::{BatchBytes, Record, RecordRef};
-use crate::segments::Segments;
+use crate::segments::{Segment, Segments};
+use crate::wal::index::Index;
 use crate::{Epoch, Lsn, LsnRange};
 
 /// What is read: a log that this process has open, or the state of a directory at one moment.
@@ -83,16 +84,21 @@ impl View {
         Ok(None)
     }
 
+    fn index(&self, segment: &Segment) -> Result<Option<Arc<Index>>, ReadError> {
+        let index = self.segments().index(segment, self.disk());
+        index.map_err(|error| read_failed(segment, error))
+    }
+
     /// Finds the first record whose batch was closed at or after `time_ms`.
     pub(crate) fn lsn_at_time(&self, time_ms: u64) -> Result<Lsn, ReadError> {
         let all = self.segments().all();
         let after = all.partition_point(|segment| segment.extent().last_time_ms < time_ms);
         let Some(segment) = all.get(after) else { return Ok(self.end_lsn()) };
         let mut cursor = Cursor::at_start(self.disk(), segment, self.way())?;
-        let index =
-            segment.index(self.disk()).map_err(|e| crate::cursor::read_failed(segment, e))?;
-        if let Some(entry) = index.and_then(|index| index.find_before_time(time_ms)) {
-            cursor = Cursor::near(self.disk(), segment, self.way(), entry.lsn)?;
+        let index = self.index(segment)?;
+        if let Some(entry) = index.as_ref().and_then(|index| index.find_before_time(time_ms)) {
+            let (disk, way) = (self.disk(), self.way());
+            cursor = Cursor::near(disk, segment, way, index.as_deref(), entry.lsn)?;
         }
         let extent = segment.extent();
         while cursor.offset() < extent.end_offset {
@@ -275,7 +281,8 @@ impl Records {
         if self.next == segment.header.base_lsn {
             Cursor::at_start(self.view.disk(), &segment, way)
         } else {
-            Cursor::near(self.view.disk(), &segment, way, self.next)
+            let index = self.view.index(&segment)?;
+            Cursor::near(self.view.disk(), &segment, way, index.as_deref(), self.next)
         }
     }
 }

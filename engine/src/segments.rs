@@ -8,9 +8,10 @@
 //!  T2. A retired segment hands out no handle or mapping any more, so a file is recycled only when the
 //!      last reader of this process is done with it.                       test `retiring_waits_for_readers`
 //!
-//! Bounds: sealed segments hold no file descriptor unless somebody reads them.
+//! Bounds: sealed segments hold no file descriptor unless somebody reads them, and of their indexes
+//! [`INDEXES_MAX`] are kept, some 24 KiB for each 64 MiB of segment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -21,6 +22,9 @@ use crate::format::bytes::{round_up, to_u64, to_usize};
 use crate::format::segment::{SegmentHeader, Trailer, decode_index, file_name, index_bytes};
 use crate::wal::index::Index;
 use crate::{Epoch, Lsn};
+
+/// Indexes of sealed segments kept in memory, for reads that jump about.
+const INDEXES_MAX: usize = 64;
 
 /// How far the batches of a segment go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,10 +105,14 @@ pub(crate) struct Segment {
 struct Inner {
     extent: Extent,
     trailer: Option<Trailer>,
-    /// Complete for a segment that is not sealed; read from the footer on demand for one that is.
+    /// Complete for a segment that is not sealed; `None` for one that is.
     index: Option<Arc<Index>>,
+    /// The index of a sealed segment, while [`Segments`] keeps it.
+    sealed_index: Weak<Index>,
     /// Held while the segment is not sealed.
     writer: Option<Arc<dyn DiskFile>>,
+    /// Whether that handle is marked as read.
+    writer_is_marked: bool,
     file: Weak<dyn DiskFile>,
     mapping: Weak<Mapped>,
     retired: bool,
@@ -122,8 +130,10 @@ impl Segment {
             extent,
             trailer: None,
             index: Some(Arc::new(index)),
+            sealed_index: Weak::new(),
             file: Arc::downgrade(&file),
             writer: Some(file),
+            writer_is_marked: false,
             mapping: Weak::new(),
             retired: false,
         };
@@ -140,7 +150,9 @@ impl Segment {
             extent: Extent::sealed(&trailer),
             trailer: Some(trailer),
             index: None,
+            sealed_index: Weak::new(),
             writer: None,
+            writer_is_marked: false,
             file: Arc::downgrade(file),
             mapping: Weak::new(),
             retired: false,
@@ -199,17 +211,22 @@ impl Segment {
             return Err(io::ErrorKind::NotFound.into());
         }
         if let Some(file) = inner.file.upgrade() {
+            if inner.writer.is_some() && !inner.writer_is_marked {
+                // A reader may hold the writer's handle for longer than the log is open.
+                file.lock_shared()?;
+                inner.writer_is_marked = true;
+            }
             return Ok(file);
         }
         let file = disk.open(&file_name(self.number()), Access::Read)?;
-        self.mark_as_read(&*file)?;
+        self.mark_as_read(disk, &*file)?;
         inner.file = Arc::downgrade(&file);
         Ok(file)
     }
 
     /// Keeps other processes, and a later life of this one, from recycling the file while the handle
     /// lives. `NotFound` when it was recycled before it could be marked.
-    fn mark_as_read(&self, file: &dyn DiskFile) -> io::Result<()> {
+    fn mark_as_read(&self, disk: &dyn Disk, file: &dyn DiskFile) -> io::Result<()> {
         match file.lock_shared() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::NotFound.into());
@@ -220,17 +237,19 @@ impl Segment {
         let filled = file.read_direct_at(&mut block, 0)?;
         match SegmentHeader::decode(&block[..filled]) {
             Ok(header) if header.segment != self.number() => Err(io::ErrorKind::NotFound.into()),
-            // About to be recycled.
-            Err(_) if block.iter().all(|byte| *byte == 0) => Err(io::ErrorKind::NotFound.into()),
+            // About to be recycled, and then the name is gone; or damage like any other.
+            Err(_) if block.iter().all(|byte| *byte == 0) => {
+                disk.open(&file_name(self.number()), Access::Read).map(drop)
+            }
             // A damaged header says nothing: the batches are verified one by one.
             _ => Ok(()),
         }
     }
 
     /// Marks a segment that is not sealed as read, for a reader in another process than its writer.
-    pub(crate) fn mark_unsealed_as_read(&self) -> io::Result<()> {
+    pub(crate) fn mark_unsealed_as_read(&self, disk: &dyn Disk) -> io::Result<()> {
         match self.writer() {
-            Some(file) => self.mark_as_read(&*file),
+            Some(file) => self.mark_as_read(disk, &*file),
             None => Ok(()),
         }
     }
@@ -247,17 +266,18 @@ impl Segment {
         Ok(mapping)
     }
 
-    /// The index; for a sealed segment read from its footer. `None` when the footer's index is damaged:
-    /// the reader then goes from the first batch.
-    pub(crate) fn index(&self, disk: &dyn Disk) -> io::Result<Option<Arc<Index>>> {
+    /// The index; for a sealed segment read from its footer, unless it is still held somewhere. `None`
+    /// when the footer's index is damaged: the reader then goes from the first batch.
+    fn index(&self, disk: &dyn Disk) -> io::Result<Option<Arc<Index>>> {
         let mut inner = self.lock();
-        if let Some(index) = &inner.index {
-            return Ok(Some(Arc::clone(index)));
+        let held = inner.index.clone().or_else(|| inner.sealed_index.upgrade());
+        if held.is_some() {
+            return Ok(held);
         }
         let file = self.file_locked(&mut inner, disk)?;
         let trailer = inner.trailer.as_ref().expect("a segment without an index is sealed");
         let index = read_index(&*file, &self.header, trailer)?.map(Arc::new);
-        inner.index.clone_from(&index);
+        inner.sealed_index = index.as_ref().map(Arc::downgrade).unwrap_or_default();
         Ok(index)
     }
 
@@ -294,6 +314,8 @@ pub(crate) struct Segments {
     table: RwLock<BTreeMap<u64, Arc<Segment>>>,
     /// Numbers of those that have no footer yet.
     unsealed: Mutex<BTreeSet<u64>>,
+    /// Indexes used last, the newest in front.
+    indexes: Mutex<VecDeque<Arc<Index>>>,
 }
 
 impl Segments {
@@ -317,6 +339,23 @@ impl Segments {
     pub(crate) fn unsealed(&self) -> Vec<Arc<Segment>> {
         let numbers = self.lock_unsealed().clone();
         numbers.into_iter().filter_map(|number| self.get(number)).collect()
+    }
+
+    /// The index of a segment, which is kept for the next reader if it is sealed; `None` when it is
+    /// damaged.
+    pub(crate) fn index(
+        &self,
+        segment: &Segment,
+        disk: &dyn Disk,
+    ) -> io::Result<Option<Arc<Index>>> {
+        let Some(index) = segment.index(disk)? else { return Ok(None) };
+        if segment.is_sealed() {
+            let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            indexes.retain(|kept| !Arc::ptr_eq(kept, &index));
+            indexes.push_front(Arc::clone(&index));
+            indexes.truncate(INDEXES_MAX);
+        }
+        Ok(Some(index))
     }
 
     /// Takes note that a footer is durable.
