@@ -6,6 +6,7 @@
 //! Bounds: one window of memory.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,11 +72,17 @@ pub enum Inspected {
     },
 }
 
-/// Shows everything in a directory to `see`.
+/// Who looks; says after each thing whether to go on.
+type See<'a> = &'a mut dyn FnMut(Inspected) -> ControlFlow<()>;
+
+/// Shows everything in a directory to `see`, until that says [`ControlFlow::Break`].
 ///
 /// # Errors
 /// When the directory cannot be read. Damage is shown.
-pub fn inspect(directory: &Path, see: &mut dyn FnMut(Inspected)) -> Result<(), OpenError> {
+pub fn inspect(
+    directory: &Path,
+    see: &mut dyn FnMut(Inspected) -> ControlFlow<()>,
+) -> Result<(), OpenError> {
     let disk = OsDisk::open(directory, false, BackendChoice::Blocking)
         .map_err(|error| not_found(directory, error))?;
     inspect_on(&disk, see)
@@ -85,24 +92,43 @@ pub fn inspect(directory: &Path, see: &mut dyn FnMut(Inspected)) -> Result<(), O
 ///
 /// # Errors
 /// As for [`inspect`].
-pub fn inspect_on(disk: &dyn Disk, see: &mut dyn FnMut(Inspected)) -> Result<(), OpenError> {
+pub fn inspect_on(
+    disk: &dyn Disk,
+    see: &mut dyn FnMut(Inspected) -> ControlFlow<()>,
+) -> Result<(), OpenError> {
     let failed = |error| IoFailure::new("inspect", &disk.describe(), error);
     let mut entries = disk.list().map_err(failed)?;
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     if !entries.iter().any(|entry| classify(&entry.name) != Name::Foreign) {
         return Err(OpenError::NotFound(disk.describe()));
     }
-    inspect_roots(disk, see).map_err(failed)?;
+    let mut viewer = Viewer { see, is_done: false };
+    inspect_roots(disk, &mut viewer).map_err(failed)?;
     for entry in &entries {
-        inspect_entry(disk, entry, see)
+        if viewer.is_done {
+            break;
+        }
+        inspect_entry(disk, entry, &mut viewer)
             .map_err(|error| IoFailure::new("read", &entry.name, error))?;
     }
     Ok(())
 }
 
-fn inspect_roots(disk: &dyn Disk, see: &mut dyn FnMut(Inspected)) -> io::Result<()> {
+/// Who looks, and whether that has seen enough.
+struct Viewer<'a> {
+    see: See<'a>,
+    is_done: bool,
+}
+
+impl Viewer<'_> {
+    fn show(&mut self, found: Inspected) {
+        self.is_done = self.is_done || (self.see)(found).is_break();
+    }
+}
+
+fn inspect_roots(disk: &dyn Disk, viewer: &mut Viewer<'_>) -> io::Result<()> {
     for (copy, content) in (0..).zip(superblock_copies(disk)?) {
-        see(Inspected::Superblock { copy, content });
+        viewer.show(Inspected::Superblock { copy, content });
     }
     let file = open_if_there(disk, watermark::FILE_NAME)?;
     for block in 0..2_u8 {
@@ -115,7 +141,7 @@ fn inspect_roots(disk: &dyn Disk, see: &mut dyn FnMut(Inspected)) -> io::Result<
                 Watermark::decode(&bytes[..filled])
             }
         };
-        see(Inspected::Watermark { block, content });
+        viewer.show(Inspected::Watermark { block, content });
     }
     Ok(())
 }
@@ -135,14 +161,14 @@ fn open_if_there(disk: &dyn Disk, name: &str) -> io::Result<Option<Arc<dyn DiskF
     }
 }
 
-fn inspect_entry(disk: &dyn Disk, entry: &Entry, see: &mut dyn FnMut(Inspected)) -> io::Result<()> {
+fn inspect_entry(disk: &dyn Disk, entry: &Entry, viewer: &mut Viewer<'_>) -> io::Result<()> {
     match (classify(&entry.name), entry.kind) {
         (Name::Superblock | Name::Watermark, EntryKind::File(_)) => Ok(()),
         (Name::Segment(number), EntryKind::File(bytes)) => {
-            inspect_segment(disk, number, bytes, see)
+            inspect_segment(disk, number, bytes, viewer)
         }
         _ => {
-            see(Inspected::Other { name: entry.name.clone() });
+            viewer.show(Inspected::Other { name: entry.name.clone() });
             Ok(())
         }
     }
@@ -152,7 +178,7 @@ fn inspect_segment(
     disk: &dyn Disk,
     number: u64,
     bytes: u64,
-    see: &mut dyn FnMut(Inspected),
+    viewer: &mut Viewer<'_>,
 ) -> io::Result<()> {
     let file = disk.open(&file_name(number), Access::Read)?;
     let block_bytes = superblock_copies(disk)?
@@ -168,9 +194,9 @@ fn inspect_segment(
     let trailer = Trailer::decode(&last[..filled]);
     let started = header.as_ref().is_ok_and(|header| header.segment == number);
     let data_end = header.as_ref().map_or(bytes, |header| header.data_end().min(bytes));
-    see(Inspected::Segment { number, bytes, header, trailer });
+    viewer.show(Inspected::Segment { number, bytes, header, trailer });
     let mut walk = Walk { window: Window::new(file, true), number, block_bytes, data_end, started };
-    walk.run(see)
+    walk.run(viewer)
 }
 
 /// A walk over the blocks of a segment.
@@ -184,18 +210,18 @@ struct Walk {
 }
 
 impl Walk {
-    fn run(&mut self, see: &mut dyn FnMut(Inspected)) -> io::Result<()> {
+    fn run(&mut self, viewer: &mut Viewer<'_>) -> io::Result<()> {
         let step = u64::from(self.block_bytes);
         let mut offset = step;
         let mut lsn = Lsn::NONE;
         let mut damage = None;
-        while offset + step <= self.data_end {
+        while !viewer.is_done && offset + step <= self.data_end {
             match self.batch_at(offset)? {
                 Ok((header, body_is_whole)) => {
-                    see_damage(&mut damage, see);
+                    show_damage(&mut damage, viewer);
                     offset = header.end_offset().max(offset + step);
                     lsn = header.end_lsn();
-                    see(Inspected::Batch { header, body_is_whole });
+                    viewer.show(Inspected::Batch { header, body_is_whole });
                 }
                 Err(fault) => {
                     if self.started && damage.is_none() {
@@ -224,8 +250,8 @@ impl Walk {
     }
 }
 
-fn see_damage(damage: &mut Option<Corruption>, see: &mut dyn FnMut(Inspected)) {
+fn show_damage(damage: &mut Option<Corruption>, viewer: &mut Viewer<'_>) {
     if let Some(damage) = damage.take() {
-        see(Inspected::Damage(damage));
+        viewer.show(Inspected::Damage(damage));
     }
 }

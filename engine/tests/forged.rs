@@ -1,6 +1,7 @@
 //! Structures with right checksums and impossible contents: no panic, no hang, whatever is done with them.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ fn forge_superblock(disk: &SimDisk, at: usize, value: u64) {
 
 fn use_it(disk: &SimDisk) {
     let _ = verify_on(&disk.clone(), &mut |_, _| {});
-    let _ = inspect_on(&disk.clone(), &mut |_| {});
+    let _ = inspect_on(&disk.clone(), &mut |_| ControlFlow::Continue(()));
     if let Ok(reader) = LogReader::open_on(sim(disk)) {
         if let Ok(records) = reader.iter(..) {
             let _ = records.count();

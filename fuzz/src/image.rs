@@ -15,6 +15,7 @@ mod build;
 mod edit;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -92,7 +93,7 @@ fn contents(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {
 /// Everything that only looks; what a reader says of the end of the log.
 fn look(disk: &SimDisk, image: &Image, forged: bool) -> Option<(Verdict, Lsn)> {
     let verified = verify_on(disk, &mut |_, _| {});
-    let _ = inspect_on(disk, &mut |_| {});
+    let _ = inspect_on(disk, &mut |_| ControlFlow::Continue(()));
     let reader = match LogReader::open_on(Arc::new(disk.clone())) {
         Ok(reader) => reader,
         Err(_) => {

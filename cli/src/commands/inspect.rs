@@ -6,6 +6,7 @@ mod as_json;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 
 use cairnlog_engine::Inspected;
 use cairnlog_engine::format::batch::{BatchHeader, Kind};
@@ -22,10 +23,9 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let mut output = output::stdout()?;
     let mut written = Ok(());
     let inspected = cairnlog_engine::inspect(directory, &mut |found| {
+        written = show(&mut output, &found, args.format);
         // Without a reader, or with a full disk behind the output, the rest is walked for nothing.
-        if written.is_ok() {
-            written = show(&mut output, &found, args.format);
-        }
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     written.and_then(|()| output.flush()).map_err(|error| Failure::output(&error))?;
     inspected.map_err(|error| Failure::open(directory, &error))?;

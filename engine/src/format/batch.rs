@@ -271,7 +271,7 @@ pub fn producer_runs(header: &BatchHeader, batch: &[u8]) -> Vec<ProducerRun> {
     let end = HEADER_BYTES + to_usize(u64::from(header.payload_bytes));
     let runs = to_usize(u64::from(header.producer_run_count)) * RUN_BYTES;
     let records = header.record_count;
-    let bytes = &batch[end - runs..end];
+    let bytes = end.checked_sub(runs).and_then(|start| batch.get(start..end)).unwrap_or_default();
     let runs = bytes.chunks_exact(RUN_BYTES).map(ProducerRun::decode);
     runs.filter(|r| r.first_record.checked_add(r.record_count).is_some_and(|n| n <= records))
         .collect()

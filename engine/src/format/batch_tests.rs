@@ -66,6 +66,8 @@ proptest! {
         while let Ok(Some(place)) = places.next_in(&batch) {
             prop_assert!(place.end <= batch.len());
         }
+        prop_assert!(producer_runs(&header, &batch).iter().all(|run| run.record_count <= count));
+        prop_assert_eq!(producer_runs(&header, &batch[..HEADER_BYTES]), vec![]);
     }
 }
 
