@@ -24,6 +24,8 @@ use cairnlog_engine::{
 
 const WRITERS: u32 = 16;
 const LOAD: Duration = Duration::from_millis(1000);
+/// Nobody has to wait for so long.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// A directory of its own, removed in the end.
 struct Scratch(PathBuf);
@@ -60,7 +62,7 @@ impl Wake for Unpark {
     }
 }
 
-/// The smallest runtime there is.
+/// The smallest runtime there is. A task that nobody wakes for [`SILENCE`] is a lost one.
 fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
@@ -69,7 +71,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
-        std::thread::park();
+        let parked = Instant::now();
+        std::thread::park_timeout(SILENCE);
+        assert!(parked.elapsed() < SILENCE, "nobody woke the task");
     }
 }
 
@@ -138,7 +142,10 @@ fn follow_tail(mut tail: Tail, awaited: bool) -> Vec<(u32, u64)> {
         let record = if awaited {
             block_on(poll_fn(|context| tail.poll_next(context))).transpose()
         } else {
-            tail.next_record()
+            let waiting = Instant::now();
+            let record = tail.next_timeout(SILENCE);
+            assert!(waiting.elapsed() < SILENCE, "nobody woke the tail");
+            record
         };
         let Some(record) = record.expect("nothing is damaged") else { return seen };
         assert_eq!(record.lsn.get(), seen.len() as u64 + 1, "no gap, no duplicate");
@@ -409,7 +416,8 @@ fn records_from_nothing_to_the_limit() {
     log.submit(&largest).expect("within the limit").wait().expect("nothing fails");
     log.append_buffered(b"").expect("an empty record is a record");
     let end = log.sync().expect("nothing fails");
-    let (before, image) = (log.stats(), directory(&scratch.0));
+    let image = settled(&scratch.0);
+    let before = log.stats();
 
     let too_large = vec![0; RECORD_BYTES_MAX + 1];
     let errors = [
@@ -455,10 +463,24 @@ fn directory(path: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
     let entries = std::fs::read_dir(path).expect("it is a directory");
     let file = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.expect("it can be read");
-        let metadata = entry.metadata().expect("it is there");
-        (entry.path(), (metadata.len(), metadata.modified().expect("the system has times")))
+        // Without metadata it is gone since it was listed.
+        let metadata = entry.metadata().ok()?;
+        Some((entry.path(), (metadata.len(), metadata.modified().expect("the system has times"))))
     };
-    entries.map(file).filter(|(path, _)| !path.ends_with("watermark")).collect()
+    entries.filter_map(file).filter(|(path, _)| !path.ends_with("watermark")).collect()
+}
+
+/// The same, once the background work has come to rest.
+fn settled(path: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
+    let mut before = directory(path);
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = directory(path);
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
 }
 
 /// What a reader that falls behind retention is told.
@@ -543,8 +565,8 @@ fn retention_recycles_under_readers() {
     append_by_lsn(&log, Instant::now() + LOAD / 4);
     let stats = log.stats();
     assert!(stats.segments_recycled > 0, "without readers, files are used again: {stats:?}");
+    let kept: u64 = settled(&scratch.0).values().map(|(bytes, _)| bytes).sum();
     log.close().expect("nothing fails");
-    let kept: u64 = directory(&scratch.0).values().map(|(bytes, _)| bytes).sum();
     // The segments kept, the active one, the prepared one, and the spares.
     let bound = (1 << 20) + (2 + config.spare_segments_max as u64) * config.segment_bytes;
     assert!(kept <= bound + (64 << 10), "{kept} bytes");
@@ -570,41 +592,72 @@ enum Holder {
 fn a_segment_that_is_read_is_not_recycled() {
     for holder in [Holder::ThisLife, Holder::EarlierLife, Holder::BesideTheWriter] {
         let scratch = Scratch::new("held");
-        let mut config = Config::with_segment_bytes(3 << 20);
-        config.backend = BackendChoice::Blocking;
-        config.hot_bytes_max = 0;
-        let (mut log, _) = Log::open(&scratch.0, config.clone()).expect("it is empty");
+        let (log, _) = Log::open(&scratch.0, holding()).expect("an empty directory opens");
         append_segments(&log, 3);
-        let mut records = match holder {
+        settled(&scratch.0);
+        let records = match holder {
             Holder::ThisLife | Holder::EarlierLife => log.iter(..),
             Holder::BesideTheWriter => {
                 LogReader::open(&scratch.0).expect("there is a log").iter(..)
             }
-        }
-        .expect("the range is the log's own");
-        let first = records.next().expect("there is one").expect("nothing is damaged");
-        assert_eq!(origin(first.bytes()), (0, 1));
-        if holder == Holder::EarlierLife {
-            log.close().expect("nothing fails");
-            (log, _) = Log::open(&scratch.0, config).expect("readers keep nobody from writing");
-        }
-        log.trim(log.durable_lsn()).expect("it is durable");
-        assert!(log.first_lsn() > Lsn::FIRST);
-        append_segments(&log, 4);
-        let mut next = Lsn::new(2);
-        for record in records {
-            match record {
-                Ok(record) => {
-                    assert_eq!(record.lsn, next);
-                    assert_eq!(origin(record.bytes()), (0, next.get()));
-                    next = next.next();
-                }
-                Err(error) => check_overtaken(&error),
-            }
-        }
-        assert_eq!(origin(first.bytes()), (0, 1));
-        println!("{holder:?}: {next} records");
+        };
+        let records = records.expect("the range is the log's own");
+        read_on_while_it_is_dropped(&scratch, log, records, holder);
     }
+}
+
+/// The same when the reader came while the segment was being written.
+#[test]
+fn a_segment_that_was_read_while_it_was_written_is_not_recycled() {
+    for holder in [Holder::ThisLife, Holder::EarlierLife] {
+        let scratch = Scratch::new("unsealed");
+        let (log, _) = Log::open(&scratch.0, holding()).expect("an empty directory opens");
+        append_segments(&log, 1);
+        let records = log.iter(..).expect("the range is the log's own");
+        read_on_while_it_is_dropped(&scratch, log, records, holder);
+    }
+}
+
+fn holding() -> Config {
+    // More than a reader takes at once.
+    let mut config = Config::with_segment_bytes(3 << 20);
+    config.backend = BackendChoice::Blocking;
+    config.hot_bytes_max = 0;
+    config
+}
+
+/// The reader is in the first segment when that is dropped.
+fn read_on_while_it_is_dropped(
+    scratch: &Scratch,
+    mut log: Log,
+    mut records: cairnlog_engine::Records,
+    holder: Holder,
+) {
+    let first = records.next().expect("there is one").expect("nothing is damaged");
+    assert_eq!(origin(first.bytes()), (0, 1));
+    append_segments(&log, 1);
+    // The segment is sealed by now, whatever it was when the reader came.
+    settled(&scratch.0);
+    if holder == Holder::EarlierLife {
+        log.close().expect("nothing fails");
+        (log, _) = Log::open(&scratch.0, holding()).expect("readers keep nobody from writing");
+    }
+    log.trim(log.durable_lsn()).expect("it is durable");
+    assert!(log.first_lsn() > Lsn::FIRST);
+    append_segments(&log, 4);
+    let mut next = Lsn::new(2);
+    for record in records {
+        match record {
+            Ok(record) => {
+                assert_eq!(record.lsn, next);
+                assert_eq!(origin(record.bytes()), (0, next.get()));
+                next = next.next();
+            }
+            Err(error) => check_overtaken(&error),
+        }
+    }
+    assert_eq!(origin(first.bytes()), (0, 1));
+    println!("{holder:?}: {next} records");
 }
 
 fn append_segments(log: &Log, segments: u64) {

@@ -7,6 +7,7 @@
 //! The disk is simulated and everything runs in one thread. A failure prints the shortest list of
 //! operations that proptest finds.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,12 @@ use proptest::prelude::*;
 
 const CELL_BYTES_MAX: usize = 1024;
 
-fn config() -> Config {
-    let mut config = Config::with_segment_bytes(64 << 10);
+/// Records of the larger segments are found through more than one entry of an index.
+const SEGMENT_BYTES: [u64; 2] = [64 << 10, 256 << 10];
+
+fn config(segment_bytes: u64) -> Config {
+    let mut config = Config::with_segment_bytes(SEGMENT_BYTES[0]);
+    config.segment_bytes = segment_bytes;
     config.block_bytes = 512;
     config.batch_bytes_max = 12 << 10;
     // Small, so that reads leave the memory.
@@ -54,6 +59,8 @@ enum Operation {
     AppendBatch(Vec<usize>),
     /// Submits, then waits in an order that follows from the number.
     Submit(Vec<usize>, u64),
+    /// Submits in the name of a producer.
+    SubmitAs(u128, Vec<usize>),
     Buffered(Vec<usize>),
     Sync,
     TooLarge,
@@ -72,7 +79,7 @@ enum Operation {
 }
 
 fn bytes() -> impl Strategy<Value = usize> {
-    let max = config().record_bytes_max;
+    let max = config(SEGMENT_BYTES[0]).record_bytes_max;
     prop_oneof![
         2 => Just(0),
         8 => 1..100_usize,
@@ -106,6 +113,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => few().prop_map(Operation::AppendBatch),
         6 => (prop::collection::vec(bytes(), 1..6), any::<u64>())
             .prop_map(|(records, order)| Operation::Submit(records, order)),
+        3 => (1..4_u128, few()).prop_map(|(id, records)| Operation::SubmitAs(id, records)),
         4 => prop::collection::vec(bytes(), 1..6).prop_map(Operation::Buffered),
         2 => Just(Operation::Sync),
         1 => Just(Operation::TooLarge),
@@ -132,9 +140,12 @@ fn operation() -> impl Strategy<Value = Operation> {
 /// The log, and what must be in it.
 struct Pair {
     disk: SimDisk,
+    config: Config,
     log: Option<Log>,
     /// By LSN - 1; those that were trimmed too.
     records: Vec<Vec<u8>>,
+    /// Who appended the record with an LSN, and as which of its own.
+    producers: BTreeMap<Lsn, (u128, u64)>,
     first: Lsn,
     /// Everything below it was acknowledged.
     acknowledged: Lsn,
@@ -144,11 +155,13 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> Pair {
+    fn new(config: Config) -> Pair {
         let mut pair = Pair {
             disk: SimDisk::new(1),
+            config,
             log: None,
             records: Vec::new(),
+            producers: BTreeMap::new(),
             first: Lsn::FIRST,
             acknowledged: Lsn::FIRST,
             cell: Vec::new(),
@@ -214,6 +227,7 @@ impl Pair {
                 self.acknowledge(Lsn::new(self.end().get() - 1));
             }
             Operation::Submit(sizes, order) => self.submit(sizes, *order),
+            Operation::SubmitAs(id, sizes) => self.submit_as(*id, sizes),
             Operation::Buffered(sizes) => {
                 for bytes in sizes {
                     let expected = self.end();
@@ -275,9 +289,29 @@ impl Pair {
         }
     }
 
+    /// A producer that leaves a number out now and then.
+    fn submit_as(&mut self, id: u128, sizes: &[usize]) {
+        let start = self.end();
+        let first_sequence =
+            self.next_sequence(id, start).map_or(7, |next| next + self.counter % 2);
+        let batch: Vec<Vec<u8>> = sizes.iter().map(|bytes| self.push(*bytes)).collect();
+        let ticket = self.log().submit_batch_as(id, first_sequence, &batch);
+        for (number, _) in (0..).zip(&batch) {
+            self.producers.insert(start.plus(number), (id, first_sequence + number));
+        }
+        assert_eq!(ticket.expect("nothing fails").wait().expect("nothing fails"), start);
+        self.acknowledge(Lsn::new(self.end().get() - 1));
+    }
+
+    /// What a producer is told to go on with, when the log holds its records below `end`.
+    fn next_sequence(&self, id: u128, end: Lsn) -> Option<u64> {
+        let mut kept = self.producers.range(self.first..end).rev();
+        kept.find(|(_, (by, _))| *by == id).map(|(_, (_, sequence))| sequence + 1)
+    }
+
     /// What is over a limit changes nothing.
     fn refused(&mut self, operation: &Operation) {
-        let (max, log) = (config().record_bytes_max, self.log());
+        let (max, log) = (self.config.record_bytes_max, self.log());
         if matches!(operation, Operation::EmptyBatch) {
             let error = log.append_batch::<&[u8]>(&[]).expect_err("it is empty");
             assert!(matches!(error, AppendError::Empty), "{error:?}");
@@ -466,7 +500,7 @@ impl Pair {
 
     fn open(&mut self) -> RecoveryReport {
         let disk = Arc::new(self.disk.clone());
-        let (log, report) = Log::open_on(disk, config()).expect("nothing is damaged");
+        let (log, report) = Log::open_on(disk, self.config.clone()).expect("nothing is damaged");
         assert!(
             matches!(report.verdict, Verdict::Clean | Verdict::TornTail { .. }),
             "{:?}",
@@ -479,6 +513,7 @@ impl Pair {
         self.epoch = report.epoch.get();
         let records = report.end_lsn.get() - 1;
         self.records.truncate(usize::try_from(records).expect("64-bit targets"));
+        self.producers.split_off(&report.end_lsn);
         self.acknowledged = report.end_lsn;
         self.log = Some(log);
         report
@@ -491,19 +526,25 @@ impl Pair {
         let durable = log.durable_lsn();
         assert!(durable >= self.acknowledged && durable <= log.end_lsn());
         assert_eq!(log.cell(), self.cell);
+        let id = u128::from(self.counter % 4);
+        let next = log.next_sequence(id).expect("nothing is damaged");
+        assert_eq!(next, self.next_sequence(id, durable), "producer {id}");
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 96,
+        cases: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     #[test]
-    fn a_log_equals_a_vec(operations in prop::collection::vec(operation(), 1..80)) {
-        let mut pair = Pair::new();
+    fn a_log_equals_a_vec(
+        segment_bytes in prop::sample::select(&SEGMENT_BYTES[..]),
+        operations in prop::collection::vec(operation(), 1..80),
+    ) {
+        let mut pair = Pair::new(config(segment_bytes));
         for operation in &operations {
             pair.apply(operation);
             pair.check();
