@@ -37,7 +37,7 @@ pub struct Config {
     pub hot_bytes_max: usize,
     /// Wait so long before writing a batch, so that more records join it. Default: 0.
     pub commit_delay_us: u32,
-    /// What is known to be durable is noted beside the log at most this often. Default: 10.
+    /// What is known to be durable is noted beside the log at most this often. Default: 25.
     pub watermark_interval_ms: u32,
     /// Drop the oldest whole segments while the log is larger than this. Default: keep everything.
     pub retain_bytes: Option<u64>,
@@ -68,7 +68,7 @@ impl Default for Config {
             inflight_bytes_max: 17 << 20,
             hot_bytes_max: 8 << 20,
             commit_delay_us: 0,
-            watermark_interval_ms: 10,
+            watermark_interval_ms: 25,
             retain_bytes: None,
             retain_seconds: None,
             spare_segments_max: 2,

@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::disk::{Disk, Waker, WriteQueue};
@@ -67,6 +67,8 @@ pub(crate) struct Maintenance {
     /// What the watermark says, and whether it says so durably.
     pub(crate) noted_lsn: Lsn,
     pub(crate) noted_durably: bool,
+    /// When the watermark was last moved; `None` while it stands still.
+    pub(crate) noted_at: Option<Instant>,
 }
 
 /// See the module.

@@ -18,6 +18,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::core::{Core, Maintenance};
 use crate::disk::{Access, Aligned, Disk, DiskFile};
@@ -32,6 +33,8 @@ use crate::stats::Counters;
 use crate::wal::steps::PreparedSegment;
 use crate::{AppendError, Lsn};
 
+/// A pause between two rounds of background work while appends go on.
+const ROUND_PAUSE: Duration = Duration::from_millis(10);
 /// Zeros are written in pieces of this size.
 const ZERO_BYTES: u64 = 1 << 20;
 /// No header block is longer, and no segment shorter.
@@ -42,11 +45,10 @@ impl Core {
     pub(crate) fn run_background_thread(&self) {
         use std::sync::atomic::Ordering::SeqCst;
         let _guard = self.poison_on_panic();
-        let interval = std::time::Duration::from_millis(self.config.watermark_interval_ms.into());
         while !self.stop.load(SeqCst) {
             self.background.wait();
             while !self.stop.load(SeqCst) && self.run_maintenance() {
-                self.stopped.wait_timeout(interval);
+                self.stopped.wait_timeout(ROUND_PAUSE);
             }
         }
     }
@@ -62,12 +64,23 @@ impl Core {
         let done = self
             .seal_finished()
             .and_then(|()| self.apply_retention(&mut maintenance))
-            .and_then(|()| self.note_watermark(&mut maintenance));
+            .and_then(|()| match maintenance.noted_at {
+                Some(noted_at)
+                    if self.has_threads && noted_at.elapsed() < self.watermark_pause() =>
+                {
+                    Ok(true)
+                }
+                _ => self.note_watermark(&mut maintenance),
+            });
         drop(maintenance);
         done.unwrap_or_else(|failure| {
             self.fail(failure);
             false
         })
+    }
+
+    fn watermark_pause(&self) -> Duration {
+        Duration::from_millis(self.config.watermark_interval_ms.into())
     }
 
     /// Makes the next segment ready, if it is not.
@@ -313,6 +326,8 @@ impl Core {
         written.map_err(|error| IoFailure::new("write", crate::watermark::FILE_NAME, error))?;
         maintenance.noted_lsn = durable_lsn;
         maintenance.noted_durably = !moved;
+        // A durable note is the last one until something moves.
+        maintenance.noted_at = moved.then(Instant::now);
         Ok(moved)
     }
 

@@ -271,6 +271,7 @@ impl Opening {
             self_test_pending: config.durable_write.is_none(),
             noted_lsn: Lsn::NONE,
             noted_durably: false,
+            noted_at: None,
         };
         let state = State {
             writer,
