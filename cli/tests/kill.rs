@@ -22,9 +22,9 @@ fn line(round: u64, number: u64) -> String {
 }
 
 /// Feeds lines without end until the process is killed; the LSNs it printed.
-fn append_until_killed(log: &Path, round: u64, random: &mut Random) -> Vec<u64> {
+fn append_until_killed(log: &Path, backend: &str, round: u64, random: &mut Random) -> Vec<u64> {
     let mut command = cairnlog("append", log);
-    command.args(SEGMENT).arg("--print-lsn");
+    command.args(SEGMENT).args(["--print-lsn", "--backend", backend]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -66,14 +66,23 @@ fn append_until_killed(log: &Path, round: u64, random: &mut Random) -> Vec<u64> 
 }
 
 #[test]
-fn printed_lsns_survive() {
+fn printed_lsns_survive_with_the_best_driver() {
+    printed_lsns_survive("auto");
+}
+
+#[test]
+fn printed_lsns_survive_with_the_blocking_driver() {
+    printed_lsns_survive("blocking");
+}
+
+fn printed_lsns_survive(backend: &str) {
     let scratch = Scratch::new();
     let log = scratch.log();
     let mut random = Random::new();
     let mut expected: Vec<String> = Vec::new();
     let mut killed_with_lsns = 0;
     for round in 0..ROUNDS {
-        let printed = append_until_killed(&log, round, &mut random);
+        let printed = append_until_killed(&log, backend, round, &mut random);
         if !log.join("superblock").exists() {
             assert_eq!(printed, []);
             continue;
