@@ -39,6 +39,9 @@ pub struct Config {
     pub commit_delay_us: u32,
     /// What is known to be durable is noted beside the log at most this often. Default: 25.
     pub watermark_interval_ms: u32,
+    /// So many checkpoints of the embedder are kept, at least 2: a damaged newest one falls back to the
+    /// one before it. Default: 2.
+    pub checkpoints_kept: usize,
     /// Drop the oldest whole segments while the log is larger than this. Default: keep everything.
     pub retain_bytes: Option<u64>,
     /// Drop whole segments whose last record is older than this by the wall clock of the records.
@@ -69,6 +72,7 @@ impl Default for Config {
             hot_bytes_max: 8 << 20,
             commit_delay_us: 0,
             watermark_interval_ms: 25,
+            checkpoints_kept: 2,
             retain_bytes: None,
             retain_seconds: None,
             spare_segments_max: 2,
@@ -142,6 +146,9 @@ impl Config {
         if self.inflight_bytes_max < self.payload_bytes_max() + 4 * 65536 {
             return wrong("inflight_bytes_max", "at least the largest batch and 256 KiB");
         }
+        if self.checkpoints_kept < crate::checkpoint::KEPT_MIN {
+            return wrong("checkpoints_kept", "at least 2");
+        }
         if self.watermark_interval_ms == 0 {
             return wrong("watermark_interval_ms", "at least 1");
         }
@@ -174,6 +181,7 @@ mod tests {
         assert_eq!(check(|c| c.record_bytes_max = 17 << 20), "record_bytes_max");
         assert_eq!(check(|c| c.batch_bytes_max = 0), "batch_bytes_max");
         assert_eq!(check(|c| c.inflight_bytes_max = 1 << 20), "inflight_bytes_max");
+        assert_eq!(check(|c| c.checkpoints_kept = 1), "checkpoints_kept");
         assert_eq!(check(|c| c.watermark_interval_ms = 0), "watermark_interval_ms");
     }
 }

@@ -60,6 +60,10 @@ pub(crate) struct Maintenance {
     pub(crate) watermark: WatermarkStore,
     /// Numbers of spare files of the right length.
     pub(crate) spares: Vec<u64>,
+    /// LSNs of the embedder's checkpoints, the newest first.
+    pub(crate) checkpoints: Vec<Lsn>,
+    /// The first segment that the engine's newest checkpoint does not list.
+    pub(crate) unlisted_segment: u64,
     /// A segment file that was prepared by an earlier life and is of the right length.
     pub(crate) prepared: Option<u64>,
     /// Whether the way of writing durably still has to be chosen.
@@ -85,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) hot: HotTail,
     pub(crate) progress: Progress,
     pub(crate) counters: Counters,
+    /// Held while a checkpoint is written: one at a time. Taken before any other lock.
+    pub(crate) checkpointing: Mutex<()>,
     pub(crate) background: Signal,
     /// Raised when the log stops, to end the background thread's pauses.
     pub(crate) stopped: Signal,
@@ -182,6 +188,10 @@ impl Signal {
             let waited = self.changed.wait_timeout(guard, timeout);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    pub(crate) fn lower(&self) {
+        self.raised.store(false, Ordering::SeqCst);
     }
 
     /// Waits until the signal is raised, and lowers it.

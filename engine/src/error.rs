@@ -201,6 +201,18 @@ pub enum ChangeError {
         /// The limit.
         bytes_max: usize,
     },
+    /// The checkpoint is older than one that is kept. Take one of a later state.
+    #[error("LSN {lsn} is before the newest checkpoint, at {newest_lsn}")]
+    Outdated {
+        /// What was asked for.
+        lsn: Lsn,
+        /// The newest checkpoint.
+        newest_lsn: Lsn,
+    },
+    /// The checkpoint could not be written, and is not there; those before it are. Make room, or look
+    /// at what the system said, and take it again.
+    #[error("no checkpoint was taken: {0}")]
+    NotTaken(IoFailure),
     /// A write or sync failed earlier, or now: see [`AppendError::Poisoned`].
     #[error("the log is poisoned: {0}")]
     Poisoned(IoFailure),

@@ -62,6 +62,8 @@
 pub mod disk;
 pub mod format;
 
+mod checkpoint;
+mod checkpointing;
 mod committer;
 mod config;
 mod core;
@@ -79,6 +81,7 @@ mod reader;
 mod record;
 mod recovery;
 mod segments;
+mod state_log;
 mod stats;
 mod superblock;
 mod verify;
@@ -86,6 +89,7 @@ mod wal;
 mod watermark;
 mod window;
 
+pub use checkpoint::CheckpointReader;
 pub use config::{Config, ConfigError, RECORD_BYTES_MAX};
 pub use epoch::Epoch;
 pub use error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
@@ -96,6 +100,7 @@ pub use lsn::{Lsn, LsnRange};
 pub use reader::{Records, Tail};
 pub use record::{Record, RecordRef};
 pub use recovery::{RecoveryReport, Verdict};
+pub use state_log::{CheckpointPolicy, StateError, StateLog, StateMachine, StateReport};
 pub use stats::Stats;
 pub use verify::{VerifyReport, verify, verify_on};
 

@@ -9,6 +9,7 @@
 mod open;
 
 use std::future::Future;
+use std::io::{self, Write};
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
+use crate::checkpoint::CheckpointReader;
 use crate::config::Config;
 use crate::core::{Core, Driver};
 use crate::disk::Disk;
@@ -240,6 +242,40 @@ impl Log {
         self.core.trim(lsn)
     }
 
+    /// Takes a checkpoint: a state of the embedder's that holds every record below `lsn` and no other.
+    /// `save` writes it; appends go on meanwhile. It is checksummed, and when this returns it survives a
+    /// power cut; a crash before leaves those that were there. [`Config::checkpoints_kept`] of them are
+    /// kept, and trimming and retention never pass the oldest one kept. Taken again at the LSN of the
+    /// newest, nothing is written.
+    ///
+    /// # Errors
+    /// [`ChangeError::OutOfRange`] beyond `durable_lsn` (sync first), [`ChangeError::Outdated`] before
+    /// the newest checkpoint, [`ChangeError::NotTaken`] when `save` or the disk failed.
+    pub fn checkpoint(
+        &self,
+        lsn: Lsn,
+        mut save: impl FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), ChangeError> {
+        self.core.checkpoint(lsn, &mut save)
+    }
+
+    /// LSNs of the checkpoints kept, the newest first.
+    #[must_use]
+    pub fn checkpoints(&self) -> Vec<Lsn> {
+        self.core.checkpoints()
+    }
+
+    /// The newest checkpoint that is whole, to restore from; then apply the records from its
+    /// [`CheckpointReader::lsn`] on. A damaged one is passed over for the one before it. `None` when
+    /// there is none: then apply all records.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] when there are checkpoints, none of them is whole, and the log does not go back
+    /// to its first record any more: do not start empty; restore the directory.
+    pub fn newest_checkpoint(&self) -> Result<Option<CheckpointReader>, ReadError> {
+        self.core.newest_checkpoint()
+    }
+
     /// The durable user cell: up to 1024 bytes that belong to the embedder.
     #[must_use]
     pub fn cell(&self) -> Vec<u8> {
@@ -299,7 +335,7 @@ impl Log {
         self.core.progress.notify();
         // A poisoned log writes nothing more, not even what it knows.
         let ended =
-            synced.and_then(|_| self.core.note_watermark_durably().map_err(AppendError::Poisoned));
+            synced.and_then(|_| self.core.finish_maintenance().map_err(AppendError::Poisoned));
         self.core.unlock_directory();
         ended
     }

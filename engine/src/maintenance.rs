@@ -35,6 +35,11 @@ use crate::{AppendError, Lsn};
 
 /// A pause between two rounds of background work while appends go on.
 const ROUND_PAUSE: Duration = Duration::from_millis(10);
+/// So many sealed segments may be missing from the engine's checkpoint before it is written again: an
+/// open looks at each of them.
+const TABLE_SEGMENTS: u64 = 16;
+/// The same when the log is closed.
+const TABLE_SEGMENTS_AT_CLOSE: u64 = 4;
 /// Zeros are written in pieces of this size.
 const ZERO_BYTES: u64 = 1 << 20;
 /// No header block is longer, and no segment shorter.
@@ -64,6 +69,7 @@ impl Core {
         let done = self
             .seal_finished()
             .and_then(|()| self.apply_retention(&mut maintenance))
+            .and_then(|()| self.list_segments(&mut maintenance, TABLE_SEGMENTS))
             .and_then(|()| match maintenance.noted_at {
                 Some(noted_at)
                     if self.has_threads && noted_at.elapsed() < self.watermark_pause() =>
@@ -234,7 +240,8 @@ impl Core {
         while let Some(segment) = self.segments.first() {
             let over = config.retain_bytes.is_some_and(|retain_bytes| bytes > retain_bytes);
             let old = oldest_ms.is_some_and(|oldest| segment.extent().last_time_ms < oldest);
-            if !(over || old) || !segment.is_sealed() {
+            let needed = segment.extent().end_lsn > maintenance.trim_limit();
+            if !(over || old) || needed || !segment.is_sealed() {
                 break;
             }
             bytes -= segment.header.segment_bytes;
@@ -251,6 +258,7 @@ impl Core {
         }
         let mut maintenance = self.lock_maintenance();
         self.check_poison()?;
+        let lsn = lsn.min(maintenance.trim_limit());
         let trimmed = self.seal_finished().and_then(|()| {
             while let Some(segment) = self.segments.first() {
                 if segment.extent().end_lsn > lsn || !segment.is_sealed() {
@@ -331,9 +339,11 @@ impl Core {
         Ok(moved)
     }
 
-    /// Notes durably how far the log is durable, at once.
-    pub(crate) fn note_watermark_durably(&self) -> Result<(), IoFailure> {
+    /// What a log does last: the engine's checkpoint, if that saves the next open some work, and how
+    /// far the log is durable.
+    pub(crate) fn finish_maintenance(&self) -> Result<(), IoFailure> {
         let mut maintenance = self.lock_maintenance();
+        self.list_segments(&mut maintenance, TABLE_SEGMENTS_AT_CLOSE)?;
         while self.note_watermark(&mut maintenance)? {}
         Ok(())
     }
@@ -351,14 +361,14 @@ impl Core {
         changed.map_err(|failure| self.poisoned_by(failure))
     }
 
-    fn check_poison(&self) -> Result<(), ChangeError> {
+    pub(crate) fn check_poison(&self) -> Result<(), ChangeError> {
         match self.lock_state().writer.poison() {
             Some(AppendError::Poisoned(failure)) => Err(ChangeError::Poisoned(failure.clone())),
             _ => Ok(()),
         }
     }
 
-    fn poisoned_by(&self, failure: IoFailure) -> ChangeError {
+    pub(crate) fn poisoned_by(&self, failure: IoFailure) -> ChangeError {
         self.fail(failure.clone());
         ChangeError::Poisoned(failure)
     }

@@ -3,8 +3,9 @@
 //! Owns which names are the log's; every other name is foreign, reported, and left alone. Names never
 //! come from records or users.
 
+use crate::format::checkpoint::{self, Kind};
 use crate::format::segment;
-use crate::{superblock, watermark};
+use crate::{Lsn, superblock, watermark};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) enum Name {
     Segment(u64),
     /// A dropped segment kept for recycling.
     Spare(u64),
+    /// A checkpoint, the engine's or the embedder's, at this LSN.
+    Checkpoint(Kind, Lsn),
     /// Left over from a crash while something was made.
     Temporary,
     Foreign,
@@ -36,6 +39,9 @@ pub(crate) fn classify(name: &str) -> Name {
     if let Some(number) = segment::parse_file_name(name) {
         return Name::Segment(number);
     }
+    if let Some((kind, lsn)) = checkpoint::parse_file_name(name) {
+        return Name::Checkpoint(kind, lsn);
+    }
     if let Some(number) = name.strip_suffix(SPARE_SUFFIX)
         && number.len() == 20
         && number.bytes().all(|b| b.is_ascii_digit())
@@ -43,7 +49,9 @@ pub(crate) fn classify(name: &str) -> Name {
         return number.parse().map_or(Name::Foreign, Name::Spare);
     }
     match name.strip_suffix(TEMPORARY_SUFFIX).map(classify) {
-        Some(Name::Superblock | Name::Watermark | Name::Segment(_)) => Name::Temporary,
+        Some(Name::Superblock | Name::Watermark | Name::Segment(_) | Name::Checkpoint(..)) => {
+            Name::Temporary
+        }
         _ => Name::Foreign,
     }
 }
@@ -58,6 +66,9 @@ mod tests {
         assert_eq!(classify("watermark"), Name::Watermark);
         assert_eq!(classify("00000000000000000007.seg"), Name::Segment(7));
         assert_eq!(classify(&spare_name(3)), Name::Spare(3));
+        let state = checkpoint::file_name(Kind::State, Lsn::new(9));
+        assert_eq!(classify(&state), Name::Checkpoint(Kind::State, Lsn::new(9)));
+        assert_eq!(classify(&format!("{state}.tmp")), Name::Temporary);
         for name in ["superblock.tmp", "watermark.tmp", "00000000000000000007.seg.tmp"] {
             assert_eq!(classify(name), Name::Temporary, "{name}");
         }

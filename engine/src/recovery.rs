@@ -92,6 +92,8 @@ pub struct RecoveryReport {
     pub start_counter: u64,
     /// Segments of the log.
     pub segments: u64,
+    /// Segments taken from the engine's checkpoint, without looking at their files.
+    pub segments_listed: u64,
     /// Segments whose batches had to be read, because they were not sealed.
     pub segments_scanned: u64,
     /// Batches read in them.

@@ -20,6 +20,7 @@ use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
 use crate::format::batch::BatchHeader;
 use crate::format::bytes::{round_up, to_u64, to_usize};
 use crate::format::segment::{SegmentHeader, Trailer, decode_index, file_name, index_bytes};
+use crate::format::table::{Digest, TableEntry};
 use crate::wal::index::Index;
 use crate::{Epoch, Lsn};
 
@@ -113,8 +114,11 @@ struct Inner {
     writer: Option<Arc<dyn DiskFile>>,
     /// Whether that handle is marked as read.
     writer_is_marked: bool,
-    file: Weak<dyn DiskFile>,
+    /// The handle that readers of this process share; `None` before the first of them.
+    file: Option<Weak<dyn DiskFile>>,
     mapping: Weak<Mapped>,
+    /// Over the records; `None` while nobody has read them all since the segment was sealed.
+    digest: Option<Digest>,
     retired: bool,
 }
 
@@ -131,21 +135,19 @@ impl Segment {
             trailer: None,
             index: Some(Arc::new(index)),
             sealed_index: Weak::new(),
-            file: Arc::downgrade(&file),
+            file: Some(Arc::downgrade(&file)),
             writer: Some(file),
             writer_is_marked: false,
             mapping: Weak::new(),
+            digest: None,
             retired: false,
         };
         Segment { header, inner: Mutex::new(inner) }
     }
 
     /// A segment with a valid footer; its file is opened when it is read.
-    pub(crate) fn sealed(
-        header: SegmentHeader,
-        trailer: Trailer,
-        file: &Arc<dyn DiskFile>,
-    ) -> Segment {
+    pub(crate) fn sealed(entry: TableEntry) -> Segment {
+        let TableEntry { header, trailer, digest } = entry;
         let inner = Inner {
             extent: Extent::sealed(&trailer),
             trailer: Some(trailer),
@@ -153,8 +155,9 @@ impl Segment {
             sealed_index: Weak::new(),
             writer: None,
             writer_is_marked: false,
-            file: Arc::downgrade(file),
+            file: None,
             mapping: Weak::new(),
+            digest,
             retired: false,
         };
         Segment { header, inner: Mutex::new(inner) }
@@ -170,6 +173,13 @@ impl Segment {
 
     pub(crate) fn extent(&self) -> Extent {
         self.lock().extent
+    }
+
+    /// What the engine's checkpoint says of the segment; `None` while it is not sealed.
+    pub(crate) fn table_entry(&self) -> Option<TableEntry> {
+        let inner = self.lock();
+        let trailer = inner.trailer.clone()?;
+        Some(TableEntry { header: self.header.clone(), trailer, digest: inner.digest })
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
@@ -210,7 +220,7 @@ impl Segment {
         if inner.retired {
             return Err(io::ErrorKind::NotFound.into());
         }
-        if let Some(file) = inner.file.upgrade() {
+        if let Some(file) = inner.file.as_ref().and_then(Weak::upgrade) {
             if inner.writer.is_some() && !inner.writer_is_marked {
                 // A reader may hold the writer's handle for longer than the log is open.
                 file.lock_shared()?;
@@ -220,7 +230,7 @@ impl Segment {
         }
         let file = disk.open(&file_name(self.number()), Access::Read)?;
         self.mark_as_read(disk, &*file)?;
-        inner.file = Arc::downgrade(&file);
+        inner.file = Some(Arc::downgrade(&file));
         Ok(file)
     }
 
@@ -286,7 +296,8 @@ impl Segment {
         let mut inner = self.lock();
         inner.retired = true;
         inner.writer = None;
-        inner.file.strong_count() == 0 && inner.mapping.strong_count() == 0
+        let handles = inner.file.as_ref().map_or(0, Weak::strong_count);
+        handles == 0 && inner.mapping.strong_count() == 0
     }
 }
 
@@ -368,6 +379,12 @@ impl Segments {
     pub(crate) fn remove_first(&self) -> Option<Arc<Segment>> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.pop_first().map(|(_, segment)| segment)
+    }
+
+    /// The first segment that is not sealed; the one behind the last when all are.
+    pub(crate) fn sealed_end(&self) -> u64 {
+        let unsealed = self.lock_unsealed().first().copied();
+        unsealed.unwrap_or_else(|| self.last().map_or(0, |segment| segment.number() + 1))
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Segment>> {

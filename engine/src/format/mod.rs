@@ -2,8 +2,10 @@
 
 pub mod batch;
 pub(crate) mod bytes;
+pub mod checkpoint;
 pub mod segment;
 pub mod superblock;
+pub mod table;
 pub mod version;
 pub mod watermark;
 

@@ -119,11 +119,16 @@ impl SegmentHeader {
             return Err(Fault::Checksum);
         }
         check_version(version)?;
-        let possible = (1..COUNT_MAX).contains(&header.segment)
-            && (1..COUNT_MAX).contains(&header.base_lsn.get())
-            && header.prev_end_offset.max(header.epoch.get()) < COUNT_MAX
-            && super::segment_bytes_are_possible(header.segment_bytes, header.block_bytes);
-        if possible { Ok(header) } else { Err(Fault::Field) }
+        if header.is_possible() { Ok(header) } else { Err(Fault::Field) }
+    }
+
+    /// Whether a writer produces such values.
+    pub(crate) fn is_possible(&self) -> bool {
+        (1..COUNT_MAX).contains(&self.segment)
+            && (1..COUNT_MAX).contains(&self.base_lsn.get())
+            && self.prev_end_offset.max(self.epoch.get()) < COUNT_MAX
+            && super::block_bytes_are_possible(self.block_bytes)
+            && super::segment_bytes_are_possible(self.segment_bytes, self.block_bytes)
     }
 
     /// The first offset that batches may not reach.
@@ -210,11 +215,15 @@ impl Trailer {
             index_count: d.u32(),
             index_checksum: d.u32(),
         };
-        let possible = trailer.base_lsn >= Lsn::FIRST
-            && trailer.base_lsn <= trailer.end_lsn
-            && trailer.end_lsn.get().max(trailer.end_offset) < COUNT_MAX
-            && trailer.segment.max(trailer.last_epoch.get()) < COUNT_MAX;
-        if possible { Ok(trailer) } else { Err(Fault::Field) }
+        if trailer.is_possible() { Ok(trailer) } else { Err(Fault::Field) }
+    }
+
+    /// Whether a writer produces such values.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.base_lsn >= Lsn::FIRST
+            && self.base_lsn <= self.end_lsn
+            && self.end_lsn.get().max(self.end_offset) < COUNT_MAX
+            && self.segment.max(self.last_epoch.get()) < COUNT_MAX
     }
 }
 

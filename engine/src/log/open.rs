@@ -18,6 +18,7 @@ use crate::core::{Core, Driver, Maintenance, Signal, State};
 use crate::disk::{ALIGNMENT, Access, Disk, Entry, EntryKind, OsDisk, Pool};
 use crate::error::{IoFailure, OpenError};
 use crate::format::batch::EpochStart;
+use crate::format::checkpoint::Kind;
 use crate::format::segment::file_name;
 use crate::format::superblock::{Cut, Superblock};
 use crate::format::version::Fault;
@@ -180,6 +181,7 @@ impl Opening {
             epoch: current.promised_epoch.max(found.end.epoch).next(),
             start_counter: current.start_counter + 1,
             segments: found.segments.len() as u64,
+            segments_listed: found.segments_listed,
             segments_scanned: found.segments_scanned,
             batches_scanned: found.batches_scanned,
             backend: disk.backend_name(),
@@ -211,7 +213,7 @@ impl Opening {
         let disk = &*self.disk;
         let wanted = |bytes| bytes == self.config.segment_bytes;
         let next = found.segments.last().map_or(found.end.segment, |s| s.number()) + 1;
-        let mut cleaned = CleanedUp { spares: Vec::new(), prepared: None };
+        let mut cleaned = CleanedUp { spares: Vec::new(), checkpoints: Vec::new(), prepared: None };
         for entry in list(disk)? {
             let EntryKind::File(bytes) = entry.kind else { continue };
             let failed = |error| IoFailure::new("clean up", &entry.name, error);
@@ -227,6 +229,7 @@ impl Opening {
                 Name::Segment(number) if number == next && wanted(bytes) => {
                     cleaned.prepared = Some(number);
                 }
+                Name::Checkpoint(Kind::State, lsn) => cleaned.checkpoints.push(lsn),
                 Name::Segment(number)
                     if found.trimmed.contains(&number) || found.unused.contains(&number) =>
                 {
@@ -236,6 +239,7 @@ impl Opening {
             }
         }
         cleaned.spares.sort_unstable();
+        cleaned.checkpoints.sort_unstable_by(|a, b| b.cmp(a));
         Ok(cleaned)
     }
 
@@ -256,6 +260,7 @@ impl Opening {
             incarnation: current.incarnation,
             nonce: self.random_id()?,
         };
+        let first_segment = current.first_segment;
         let config = self.config;
         let writer = writer_at(&found, &config, log_id, epoch, epoch_start);
         let segments = Segments::default();
@@ -267,6 +272,8 @@ impl Opening {
             superblock: self.superblock,
             watermark,
             spares: cleaned.spares,
+            checkpoints: cleaned.checkpoints,
+            unlisted_segment: first_segment + found.segments_listed,
             prepared: cleaned.prepared,
             self_test_pending: config.durable_write.is_none(),
             noted_lsn: Lsn::NONE,
@@ -293,6 +300,7 @@ impl Opening {
             hot: HotTail::new(config.hot_bytes_max),
             progress: Progress::new(durable_lsn),
             counters: Counters::default(),
+            checkpointing: Mutex::new(()),
             background: Signal::default(),
             commit_waker: OnceLock::new(),
             inline_queue: Mutex::new(None),
@@ -344,6 +352,8 @@ fn writer_at(
 /// Files beside the log that can be used again.
 struct CleanedUp {
     spares: Vec<u64>,
+    /// LSNs of the embedder's checkpoints, the newest first.
+    checkpoints: Vec<Lsn>,
     prepared: Option<u64>,
 }
 

@@ -1,8 +1,8 @@
 //! Looking at a directory: which segments there are, where the chain of batches ends, and what
 //! evidence there is about that place. Reads only, past the page cache.
 //!
-//! Owns [`examine`]. Sealed segments are taken by their header and footer, two reads each; only the
-//! segments behind the last sealed one are scanned.
+//! Owns [`examine`]. Sealed segments are taken from the engine's checkpoint or, behind it, by their
+//! header and footer, two reads each; only the segments behind the last sealed one are scanned.
 //!
 //! Bounds: one window of memory; every length is checked before it is used.
 
@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::TailFacts;
+use crate::checkpoint;
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry, EntryKind};
 use crate::error::{Corruption, IoFailure, OpenError};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
@@ -18,6 +19,7 @@ use crate::format::bytes::to_usize;
 use crate::format::segment::{SegmentHeader, Trailer, file_name, parse_file_name};
 use crate::format::segment_bytes_are_possible;
 use crate::format::superblock::Superblock;
+use crate::format::table::TableEntry;
 use crate::format::version::Fault;
 use crate::format::watermark::Watermark;
 use crate::segments::{Extent, Segment};
@@ -49,6 +51,8 @@ pub(crate) struct Examined {
     pub(crate) trimmed: Vec<u64>,
     /// Segment files behind the last segment of the log.
     pub(crate) unused: Vec<u64>,
+    /// Segments taken from the engine's checkpoint, without looking at their files.
+    pub(crate) segments_listed: u64,
     pub(crate) segments_scanned: u64,
     pub(crate) batches_scanned: u64,
     pub(crate) notes: Vec<String>,
@@ -81,9 +85,13 @@ pub(crate) fn examine(
         };
         files.insert(number, bytes);
     }
-    let found = nothing_found(superblock, evidence(superblock, watermark));
+    let table = checkpoint::newest_table(disk, entries, superblock)
+        .map_err(|error| IoFailure::new("read", "the checkpoints", error))?;
+    let evidence = evidence(superblock, watermark).max(table.evidence_lsn);
+    let mut found = nothing_found(superblock, evidence);
+    found.notes = table.notes;
     let mut examiner = Examiner { disk, superblock, access, files, found, newer: None };
-    examiner.run()?;
+    examiner.run(table.entries)?;
     match examiner.newer {
         Some((segment, version)) => Err(OpenError::Version { file: file_name(segment), version }),
         None => Ok(examiner.found),
@@ -136,6 +144,7 @@ fn nothing_found(superblock: &Superblock, evidence_lsn: Lsn) -> Examined {
         remains: Vec::new(),
         trimmed: Vec::new(),
         unused: Vec::new(),
+        segments_listed: 0,
         segments_scanned: 0,
         batches_scanned: 0,
         notes: Vec::new(),
@@ -143,13 +152,15 @@ fn nothing_found(superblock: &Superblock, evidence_lsn: Lsn) -> Examined {
 }
 
 impl Examiner<'_> {
-    fn run(&mut self) -> Result<(), IoFailure> {
+    fn run(&mut self, table: Vec<TableEntry>) -> Result<(), IoFailure> {
         let first = self.superblock.first_segment;
         let kept = self.files.split_off(&first);
         self.found.trimmed = std::mem::replace(&mut self.files, kept).into_keys().collect();
         let mut number = first;
         let mut fault = None;
         let mut stopped = None;
+        self.take_table(table);
+        number += self.found.segments.len() as u64;
         while let Some(bytes) = self.files.get(&number).copied() {
             match self.take_segment(number, bytes) {
                 Ok(Taken::Sealed) => {}
@@ -176,6 +187,21 @@ impl Examiner<'_> {
             self.damaged(number, Fault::Missing);
         }
         Ok(())
+    }
+
+    /// Takes the segments that the engine's checkpoint lists, without looking at their files. The first
+    /// that is missing, or has another length, ends that: the others are looked at one by one.
+    fn take_table(&mut self, table: Vec<TableEntry>) {
+        let first = self.superblock.first_segment;
+        for entry in table.into_iter().skip_while(|entry| entry.header.segment < first) {
+            let header = &entry.header;
+            let is_there = self.files.get(&header.segment) == Some(&header.segment_bytes);
+            if !is_there || !self.continues_in(header) {
+                break;
+            }
+            self.take_sealed(entry);
+            self.found.segments_listed += 1;
+        }
     }
 
     /// Whoever only looks goes on, and reports it; an open that could not read says so.
@@ -235,7 +261,7 @@ impl Examiner<'_> {
         }
         let trailer = trailer.filter(|t| t.base_lsn == header.base_lsn);
         if let Some(trailer) = trailer {
-            self.take_sealed(header, trailer, &file);
+            self.take_sealed(TableEntry { header, trailer, digest: None });
             Ok(Taken::Sealed)
         } else {
             self.scan(header, file).map(Taken::Scanned)
@@ -282,9 +308,9 @@ impl Examiner<'_> {
         })
     }
 
-    fn take_sealed(&mut self, header: SegmentHeader, trailer: Trailer, file: &Arc<dyn DiskFile>) {
-        let end = &mut self.found.end;
-        *end = Chain::at_segment(&header, self.superblock.cut);
+    fn take_sealed(&mut self, entry: TableEntry) {
+        let (end, trailer) = (&mut self.found.end, &entry.trailer);
+        *end = Chain::at_segment(&entry.header, self.superblock.cut);
         end.offset = trailer.end_offset;
         end.lsn = trailer.end_lsn;
         end.checksum = Some(trailer.last_checksum);
@@ -292,7 +318,7 @@ impl Examiner<'_> {
         end.time_ms = trailer.last_time_ms;
         // A segment is sealed when everything in it is durable.
         self.found.newest_durable_lsn = trailer.end_lsn;
-        self.found.segments.push(Segment::sealed(header, trailer, file));
+        self.found.segments.push(Segment::sealed(entry));
     }
 
     fn scan(&mut self, header: SegmentHeader, file: Arc<dyn DiskFile>) -> io::Result<ScanEnd> {
