@@ -210,8 +210,17 @@ pub(crate) struct Limits {
     /// Drop segments whose last record is older. [default: keep everything]
     #[arg(long, value_name = "SECONDS", env = "CAIRNLOG_RETAIN_SECONDS")]
     retain_seconds: Option<u64>,
+    /// Whether digest and parity (1/32 of the bytes) are written beside sealed segments.
+    #[arg(long, value_enum, default_value_t = Switch::On, env = "CAIRNLOG_PARITY")]
+    parity: Switch,
     #[command(flatten)]
     pub(crate) driver: Driver,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 impl Limits {
@@ -219,6 +228,7 @@ impl Limits {
         let mut config = config_for(self.segment_bytes);
         config.retain_bytes = self.retain_bytes;
         config.retain_seconds = self.retain_seconds;
+        config.parity = self.parity == Switch::On;
         config.backend = self.driver.choice();
         config
     }

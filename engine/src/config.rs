@@ -39,6 +39,16 @@ pub struct Config {
     pub commit_delay_us: u32,
     /// What is known to be durable is noted beside the log at most this often. Default: 25.
     pub watermark_interval_ms: u32,
+    /// Whether a parity file is written beside each sealed segment, off the write path: 1/32 of its bytes,
+    /// and checksums, for which any 32 damaged blocks of 4 KiB in each 4 MiB are rebuilt when they are
+    /// read, and by the scrub. Default: true.
+    pub parity: bool,
+    /// The scrub, and the writing of parity, read at most so many bytes a second; 0 turns both off.
+    /// Default: 64 MiB.
+    pub scrub_bytes_per_second: u64,
+    /// A scrub of all sealed segments is started so long after the one before, and so long after the log
+    /// was opened. Default: one day.
+    pub scrub_interval_seconds: u64,
     /// So many checkpoints of the embedder are kept, at least 2: a damaged newest one falls back to the
     /// one before it. Default: 2.
     pub checkpoints_kept: usize,
@@ -72,6 +82,9 @@ impl Default for Config {
             hot_bytes_max: 8 << 20,
             commit_delay_us: 0,
             watermark_interval_ms: 25,
+            parity: true,
+            scrub_bytes_per_second: 64 << 20,
+            scrub_interval_seconds: 24 * 3600,
             checkpoints_kept: 2,
             retain_bytes: None,
             retain_seconds: None,

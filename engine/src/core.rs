@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::disk::{Disk, Waker, WriteQueue};
 use crate::error::{AppendError, IoFailure};
 use crate::progress::Progress;
+use crate::scrub::Scrub;
 use crate::segments::Segments;
 use crate::stats::Counters;
 use crate::superblock::SuperblockStore;
@@ -89,6 +90,7 @@ pub(crate) struct Core {
     pub(crate) hot: HotTail,
     pub(crate) progress: Progress,
     pub(crate) counters: Counters,
+    pub(crate) scrub: Scrub,
     /// Held while a checkpoint is written: one at a time. Taken before any other lock.
     pub(crate) checkpointing: Mutex<()>,
     pub(crate) background: Signal,
@@ -177,7 +179,7 @@ impl Signal {
     pub(crate) fn raise(&self) {
         if !self.raised.swap(true, Ordering::SeqCst) {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.changed.notify_one();
+            self.changed.notify_all();
         }
     }
 

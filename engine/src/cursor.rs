@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Lsn;
-use crate::disk::{Disk, DiskFile, Mapping};
+use crate::disk::{Access, Disk, DiskFile, Mapping};
 use crate::error::{Corruption, IoFailure, ReadError};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::bytes::{to_u64, to_usize};
 use crate::format::segment::{IndexEntry, file_name};
 use crate::format::superblock::Cut;
 use crate::format::version::Fault;
+use crate::parity::{MendedFile, Parity};
 use crate::record::BatchBytes;
 use crate::segments::{Mapped, Segment};
 use crate::wal::index::Index;
@@ -40,6 +41,9 @@ const PREFETCH_BYTES: u64 = 16 << 20;
 pub(crate) struct Cursor {
     chain: Chain,
     source: Source,
+    segment_bytes: u64,
+    /// Whether what is read is rebuilt from parity where it is damaged.
+    is_mending: bool,
 }
 
 #[derive(Debug)]
@@ -108,7 +112,8 @@ impl Cursor {
             let window = Window::new(Arc::clone(&file), direct);
             Source::Read { window, file, direct }
         };
-        Ok(Cursor { chain, source })
+        let segment_bytes = segment.header.segment_bytes;
+        Ok(Cursor { chain, source, segment_bytes, is_mending: false })
     }
 
     pub(crate) fn segment(&self) -> u64 {
@@ -150,8 +155,37 @@ impl Cursor {
         bytes.try_into().ok()
     }
 
-    /// Reads the next batch and moves behind it.
-    pub(crate) fn next(&mut self) -> Result<(BatchHeader, BatchBytes), ReadError> {
+    /// Whether this segment is damaged, and is read with the help of its parity.
+    pub(crate) fn is_mending(&self) -> bool {
+        self.is_mending
+    }
+
+    /// Reads the next batch and moves behind it. Damage that parity makes up for is not seen.
+    pub(crate) fn next(&mut self, disk: &dyn Disk) -> Result<(BatchHeader, BatchBytes), ReadError> {
+        match self.next_as_it_is() {
+            Err(error) if !self.is_mending && self.mend(disk) => {
+                self.next_as_it_is().map_err(|_| error)
+            }
+            other => other,
+        }
+    }
+
+    /// Goes on through parity, from where it stands; false when there is none.
+    fn mend(&mut self, disk: &dyn Disk) -> bool {
+        let number = self.chain.segment;
+        let parity = Parity::open(disk, self.chain.log_id, number, self.segment_bytes);
+        let (Ok(Ok(parity)), Ok(file)) = (parity, disk.open(&file_name(number), Access::Read))
+        else {
+            return false;
+        };
+        let file: Arc<dyn DiskFile> = Arc::new(MendedFile::new(file, parity));
+        let window = Window::new(Arc::clone(&file), true);
+        self.source = Source::Read { window, file, direct: true };
+        self.is_mending = true;
+        true
+    }
+
+    fn next_as_it_is(&mut self) -> Result<(BatchHeader, BatchBytes), ReadError> {
         let read = match &mut self.source {
             Source::Mapped { mapping, resident } => next_mapped(&self.chain, mapping, resident),
             Source::Read { window, file, direct } => next_read(&self.chain, window, file, *direct),

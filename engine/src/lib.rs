@@ -62,6 +62,7 @@
 pub mod disk;
 pub mod format;
 
+mod assembler;
 mod checkpoint;
 mod checkpointing;
 mod committer;
@@ -76,10 +77,12 @@ mod log_reader;
 mod lsn;
 mod maintenance;
 mod names;
+mod parity;
 mod progress;
 mod reader;
 mod record;
 mod recovery;
+mod scrub;
 mod segments;
 mod state_log;
 mod stats;

@@ -22,7 +22,7 @@ use crate::checkpoint::CheckpointReader;
 use crate::config::Config;
 use crate::core::{Core, Driver};
 use crate::disk::Disk;
-use crate::error::{AppendError, ChangeError, OpenError, ReadError};
+use crate::error::{AppendError, ChangeError, Corruption, OpenError, ReadError};
 use crate::reader::{Records, Tail, View};
 use crate::record::Record;
 use crate::recovery::RecoveryReport;
@@ -291,6 +291,27 @@ impl Log {
         self.core.set_cell(cell)
     }
 
+    /// Reads every sealed segment now, mends what parity makes up for, and returns when that is done, at
+    /// the pace of [`Config::scrub_bytes_per_second`]. What it found: [`Log::stats`], [`Log::damage`].
+    ///
+    /// # Errors
+    /// [`ChangeError::Poisoned`].
+    pub fn scrub(&self) -> Result<(), ChangeError> {
+        self.core.scrub_now().map_err(ChangeError::Poisoned)
+    }
+
+    /// The first damaged place of each sealed segment that the scrub could not mend. The records there
+    /// are lost on this node: restore them, or repair the directory once the log is closed.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Corruption> {
+        self.core.scrub.damage()
+    }
+
+    /// [`Stats::batch_bytes`] alone, for those who look often.
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        Counters::get(&self.core.counters.batch_bytes)
+    }
+
     /// Counters since the log was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -307,6 +328,15 @@ impl Log {
             segments: self.core.segments.len() as u64,
             segments_created: Counters::get(&counters.segments_created),
             segments_recycled: Counters::get(&counters.segments_recycled),
+            segments_protected: Counters::get(&counters.segments_protected),
+            segments_unprotected: self.core.segments.unprotected_count(),
+            scrubbed_bytes: Counters::get(&counters.scrubbed_bytes),
+            scrub_rounds: Counters::get(&counters.scrub_rounds),
+            scrub_failures: Counters::get(&counters.scrub_failures),
+            units_damaged: Counters::get(&counters.units_damaged),
+            units_mended: Counters::get(&counters.units_mended),
+            mended_reads: self.core.segments.mended_reads(),
+            segments_damaged: self.core.scrub.damage().len() as u64,
             backend: self.core.disk.backend_name(),
         }
     }
@@ -325,6 +355,7 @@ impl Log {
         self.core.stop.store(true, Ordering::SeqCst);
         self.core.background.raise();
         self.core.stopped.raise();
+        self.core.scrub.signal.raise();
         if let Some(waker) = self.core.commit_waker.get() {
             waker.wake();
         }

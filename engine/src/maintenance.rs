@@ -24,6 +24,7 @@ use crate::core::{Core, Maintenance};
 use crate::disk::{Access, Aligned, Disk, DiskFile};
 use crate::error::{ChangeError, IoFailure};
 use crate::format::bytes::{to_u32, to_u64, to_usize};
+use crate::format::parity;
 use crate::format::segment::{Trailer, encode_index, file_name, index_bytes, index_checksum};
 use crate::format::superblock::CELL_BYTES_MAX;
 use crate::format::watermark::Watermark;
@@ -79,6 +80,11 @@ impl Core {
                 _ => self.note_watermark(&mut maintenance),
             });
         drop(maintenance);
+        if self.has_threads {
+            self.scrub.signal.raise();
+        } else if done.is_ok() && self.config.scrub_bytes_per_second > 0 {
+            self.protect_all();
+        }
         done.unwrap_or_else(|failure| {
             self.fail(failure);
             false
@@ -174,7 +180,7 @@ impl Core {
 
     /// A failed sync of the directory is final: which names are durable is not known any more, and a
     /// later one would report success without making them so.
-    fn sync_directory(&self) -> io::Result<()> {
+    pub(crate) fn sync_directory(&self) -> io::Result<()> {
         self.disk.sync_directory().inspect_err(|error| {
             let error = io::Error::new(error.kind(), error.to_string());
             self.fail(IoFailure::new("sync", &self.disk.describe(), error));
@@ -286,7 +292,8 @@ impl Core {
         let removed = self.segments.remove_first();
         assert_eq!(removed.map(|s| s.number()), Some(segment.number()));
         let name = file_name(segment.number());
-        let dropped = self.recycle(maintenance, segment, &name);
+        let dropped = remove_if_there(&*self.disk, &parity::file_name(segment.number()))
+            .and_then(|()| self.recycle(maintenance, segment, &name));
         dropped.map_err(|error| IoFailure::new("drop", &name, error))
     }
 

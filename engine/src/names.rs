@@ -4,7 +4,7 @@
 //! come from records or users.
 
 use crate::format::checkpoint::{self, Kind};
-use crate::format::segment;
+use crate::format::{parity, segment};
 use crate::{Lsn, superblock, watermark};
 
 /// What a name stands for.
@@ -17,6 +17,8 @@ pub(crate) enum Name {
     Spare(u64),
     /// A checkpoint, the engine's or the embedder's, at this LSN.
     Checkpoint(Kind, Lsn),
+    /// The parity of a sealed segment.
+    Parity(u64),
     /// Left over from a crash while something was made.
     Temporary,
     Foreign,
@@ -39,6 +41,9 @@ pub(crate) fn classify(name: &str) -> Name {
     if let Some(number) = segment::parse_file_name(name) {
         return Name::Segment(number);
     }
+    if let Some(number) = parity::parse_file_name(name) {
+        return Name::Parity(number);
+    }
     if let Some((kind, lsn)) = checkpoint::parse_file_name(name) {
         return Name::Checkpoint(kind, lsn);
     }
@@ -49,9 +54,13 @@ pub(crate) fn classify(name: &str) -> Name {
         return number.parse().map_or(Name::Foreign, Name::Spare);
     }
     match name.strip_suffix(TEMPORARY_SUFFIX).map(classify) {
-        Some(Name::Superblock | Name::Watermark | Name::Segment(_) | Name::Checkpoint(..)) => {
-            Name::Temporary
-        }
+        Some(
+            Name::Superblock
+            | Name::Watermark
+            | Name::Segment(_)
+            | Name::Parity(_)
+            | Name::Checkpoint(..),
+        ) => Name::Temporary,
         _ => Name::Foreign,
     }
 }
@@ -66,6 +75,7 @@ mod tests {
         assert_eq!(classify("watermark"), Name::Watermark);
         assert_eq!(classify("00000000000000000007.seg"), Name::Segment(7));
         assert_eq!(classify(&spare_name(3)), Name::Spare(3));
+        assert_eq!(classify(&parity::file_name(7)), Name::Parity(7));
         let state = checkpoint::file_name(Kind::State, Lsn::new(9));
         assert_eq!(classify(&state), Name::Checkpoint(Kind::State, Lsn::new(9)));
         assert_eq!(classify(&format!("{state}.tmp")), Name::Temporary);

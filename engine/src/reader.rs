@@ -72,7 +72,7 @@ impl View {
             let extent = segment.extent();
             let mut next = None;
             while cursor.offset() < extent.end_offset {
-                let (header, bytes) = cursor.next()?;
+                let (header, bytes) = cursor.next(self.disk())?;
                 let mut runs = producer_runs(&header, &bytes).into_iter();
                 let last = runs.rfind(|run| run.producer_id == producer_id);
                 next = last.map(|run| run.end_sequence()).or(next);
@@ -102,7 +102,7 @@ impl View {
         }
         let extent = segment.extent();
         while cursor.offset() < extent.end_offset {
-            let (header, _) = cursor.next()?;
+            let (header, _) = cursor.next(self.disk())?;
             if header.time_ms >= time_ms && header.record_count > 0 {
                 return Ok(header.base_lsn.min(self.end_lsn()));
             }
@@ -235,7 +235,7 @@ impl Records {
                 Some(_) => {}
             }
             let cursor = self.cursor.as_mut().expect("located above");
-            let (header, bytes) = match cursor.next() {
+            let (header, bytes) = match cursor.next(self.view.disk()) {
                 Err(error @ ReadError::Corrupt(_)) => {
                     self.skip_damage().ok_or(error)?;
                     continue;
@@ -243,6 +243,9 @@ impl Records {
                 other => other?,
             };
             if header.end_lsn() > self.next {
+                if cursor.is_mending() {
+                    self.view.segments().count_mended_read();
+                }
                 return Ok(Some(batch_of(header.base_lsn, header.epoch, header.time_ms, bytes)));
             }
         }

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
@@ -119,6 +120,8 @@ struct Inner {
     mapping: Weak<Mapped>,
     /// Over the records; `None` while nobody has read them all since the segment was sealed.
     digest: Option<Digest>,
+    /// Whether a parity file was seen or written; nothing is said about its being whole.
+    has_parity: bool,
     retired: bool,
 }
 
@@ -140,6 +143,7 @@ impl Segment {
             writer_is_marked: false,
             mapping: Weak::new(),
             digest: None,
+            has_parity: false,
             retired: false,
         };
         Segment { header, inner: Mutex::new(inner) }
@@ -158,6 +162,7 @@ impl Segment {
             file: None,
             mapping: Weak::new(),
             digest,
+            has_parity: false,
             retired: false,
         };
         Segment { header, inner: Mutex::new(inner) }
@@ -180,6 +185,36 @@ impl Segment {
         let inner = self.lock();
         let trailer = inner.trailer.clone()?;
         Some(TableEntry { header: self.header.clone(), trailer, digest: inner.digest })
+    }
+
+    /// Whether neither digest nor the parity that is wanted is missing.
+    pub(crate) fn is_protected(&self, wants_parity: bool) -> bool {
+        let inner = self.lock();
+        inner.digest.is_some() && (!wants_parity || inner.has_parity)
+    }
+
+    /// Takes note of the digest, and of the parity file.
+    fn handle_protected(&self, digest: Digest, has_parity: bool) {
+        let mut inner = self.lock();
+        inner.digest = Some(digest);
+        inner.has_parity = has_parity;
+    }
+
+    pub(crate) fn has_parity(&self) -> bool {
+        self.lock().has_parity
+    }
+
+    /// Takes note that a parity file is there, or is worthless.
+    pub(crate) fn set_has_parity(&self, has_parity: bool) {
+        self.lock().has_parity = has_parity;
+    }
+
+    /// Takes note that another file has the segment's name: whoever comes now reads that one.
+    pub(crate) fn handle_replaced(&self) {
+        let mut inner = self.lock();
+        inner.file = None;
+        inner.mapping = Weak::new();
+        inner.sealed_index = Weak::new();
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
@@ -325,8 +360,11 @@ pub(crate) struct Segments {
     table: RwLock<BTreeMap<u64, Arc<Segment>>>,
     /// Numbers of those that have no footer yet.
     unsealed: Mutex<BTreeSet<u64>>,
+    /// Numbers of sealed ones that still want their digest or parity.
+    unprotected: Mutex<BTreeSet<u64>>,
     /// Indexes used last, the newest in front.
     indexes: Mutex<VecDeque<Arc<Index>>>,
+    mended_reads: AtomicU64,
 }
 
 impl Segments {
@@ -336,7 +374,9 @@ impl Segments {
         if let Some((last, _)) = table.last_key_value() {
             assert_eq!(last + 1, segment.number(), "segment numbers are dense");
         }
-        if !segment.is_sealed() {
+        if segment.is_sealed() {
+            self.lock_unprotected().insert(segment.number());
+        } else {
             self.lock_unsealed().insert(segment.number());
         }
         table.insert(segment.number(), Arc::new(segment));
@@ -372,13 +412,45 @@ impl Segments {
     /// Takes note that a footer is durable.
     pub(crate) fn handle_sealed(&self, segment: &Segment, trailer: Trailer) {
         segment.handle_sealed(trailer);
+        self.lock_unprotected().insert(segment.number());
         self.lock_unsealed().remove(&segment.number());
     }
 
     /// Takes the oldest segment out.
     pub(crate) fn remove_first(&self) -> Option<Arc<Segment>> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.pop_first().map(|(_, segment)| segment)
+        let (number, segment) = table.pop_first()?;
+        self.lock_unprotected().remove(&number);
+        Some(segment)
+    }
+
+    fn lock_unprotected(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.unprotected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sealed segments that want their digest or parity, oldest first.
+    pub(crate) fn unprotected(&self) -> Vec<Arc<Segment>> {
+        let numbers = self.lock_unprotected().clone();
+        numbers.into_iter().filter_map(|number| self.get(number)).collect()
+    }
+
+    pub(crate) fn unprotected_count(&self) -> u64 {
+        self.lock_unprotected().len() as u64
+    }
+
+    /// Takes note of the digest of a sealed segment, and of its parity file.
+    pub(crate) fn handle_protected(&self, segment: &Segment, digest: Digest, has_parity: bool) {
+        segment.handle_protected(digest, has_parity);
+        self.lock_unprotected().remove(&segment.number());
+    }
+
+    /// Batches that a reader got only because parity made up for damage.
+    pub(crate) fn mended_reads(&self) -> u64 {
+        self.mended_reads.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_mended_read(&self) {
+        self.mended_reads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The first segment that is not sealed; the one behind the last when all are.

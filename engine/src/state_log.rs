@@ -341,7 +341,7 @@ impl<S: StateMachine> Shared<S> {
     }
 
     fn appended_bytes(&self) -> u64 {
-        self.log.stats().batch_bytes
+        self.log.batch_bytes()
     }
 
     fn is_due(&self) -> bool {

@@ -32,6 +32,24 @@ pub struct Stats {
     pub segments_created: u64,
     /// Segments taken over from dropped ones.
     pub segments_recycled: u64,
+    /// Sealed segments that have their digest and, if it is wanted, their parity.
+    pub segments_protected: u64,
+    /// Sealed segments that still wait for them: the backlog of the scrub.
+    pub segments_unprotected: u64,
+    /// Bytes that the scrub has read.
+    pub scrubbed_bytes: u64,
+    /// Scrubs of all sealed segments that were finished.
+    pub scrub_rounds: u64,
+    /// Segments that the scrub could not read or protect, to be tried again.
+    pub scrub_failures: u64,
+    /// Damaged units of 4 KiB that the scrub found.
+    pub units_damaged: u64,
+    /// Those of them that it rebuilt and wrote back.
+    pub units_mended: u64,
+    /// Batches that a reader got only because parity made up for damage.
+    pub mended_reads: u64,
+    /// Segments with damage that nothing makes up for: see [`Log::damage`](crate::Log::damage).
+    pub segments_damaged: u64,
     /// The driver in use.
     pub backend: &'static str,
 }
@@ -45,6 +63,12 @@ pub(crate) struct Counters {
     pub(crate) writes: AtomicU64,
     pub(crate) segments_created: AtomicU64,
     pub(crate) segments_recycled: AtomicU64,
+    pub(crate) segments_protected: AtomicU64,
+    pub(crate) scrubbed_bytes: AtomicU64,
+    pub(crate) scrub_rounds: AtomicU64,
+    pub(crate) scrub_failures: AtomicU64,
+    pub(crate) units_damaged: AtomicU64,
+    pub(crate) units_mended: AtomicU64,
 }
 
 impl Counters {

@@ -27,6 +27,7 @@ use crate::maintenance::remove_if_there;
 use crate::names::{Name, classify};
 use crate::progress::Progress;
 use crate::recovery::{Examined, RecoveryReport, Verdict, examine, finish_cut, sync_tail};
+use crate::scrub::Scrub;
 use crate::segments::Segments;
 use crate::stats::Counters;
 use crate::superblock::{FILE_NAME, SuperblockStore};
@@ -229,6 +230,13 @@ impl Opening {
                 Name::Segment(number) if number == next && wanted(bytes) => {
                     cleaned.prepared = Some(number);
                 }
+                Name::Parity(number) => {
+                    match found.segments.iter().find(|s| s.number() == number) {
+                        Some(segment) if segment.is_sealed() => segment.set_has_parity(true),
+                        // Of a segment that was dropped, or that is not what it was.
+                        _ => disk.remove(&entry.name).map_err(failed)?,
+                    }
+                }
                 Name::Checkpoint(Kind::State, lsn) => cleaned.checkpoints.push(lsn),
                 Name::Segment(number)
                     if found.trimmed.contains(&number) || found.unused.contains(&number) =>
@@ -265,7 +273,13 @@ impl Opening {
         let writer = writer_at(&found, &config, log_id, epoch, epoch_start);
         let segments = Segments::default();
         for segment in found.segments {
+            let protected = segment.table_entry().and_then(|entry| entry.digest);
+            let protected = protected.filter(|_| segment.is_protected(config.parity));
+            let (number, has_parity) = (segment.number(), segment.has_parity());
             segments.add(segment);
+            if let (Some(digest), Some(segment)) = (protected, segments.get(number)) {
+                segments.handle_protected(&segment, digest, has_parity);
+            }
         }
         let durable_lsn = writer.durable_lsn();
         let maintenance = Maintenance {
@@ -300,6 +314,7 @@ impl Opening {
             hot: HotTail::new(config.hot_bytes_max),
             progress: Progress::new(durable_lsn),
             counters: Counters::default(),
+            scrub: Scrub::default(),
             checkpointing: Mutex::new(()),
             background: Signal::default(),
             commit_waker: OnceLock::new(),
@@ -380,6 +395,13 @@ fn start(core: Core) -> Result<Log, OpenError> {
         .name("cairnlog-background".to_owned())
         .spawn(move || background.run_background_thread());
     log.threads.push(spawned.map_err(failed)?);
+    if core.config.scrub_bytes_per_second > 0 {
+        let scrub = Arc::clone(&core);
+        let spawned = std::thread::Builder::new()
+            .name("cairnlog-scrub".to_owned())
+            .spawn(move || scrub.run_scrub_thread());
+        log.threads.push(spawned.map_err(failed)?);
+    }
     core.background.raise();
     Ok(log)
 }

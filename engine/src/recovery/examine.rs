@@ -22,6 +22,7 @@ use crate::format::superblock::Superblock;
 use crate::format::table::TableEntry;
 use crate::format::version::Fault;
 use crate::format::watermark::Watermark;
+use crate::parity::{MendedFile, Parity};
 use crate::segments::{Extent, Segment};
 use crate::wal::index::Index;
 use crate::wal::scan::Chain;
@@ -232,8 +233,15 @@ impl Examiner<'_> {
 
     fn take_segment(&mut self, number: u64, bytes: u64) -> io::Result<Taken> {
         let file = self.disk.open(&file_name(number), self.access)?;
-        let header = read_header(&*file, self.superblock.block_bytes)?;
-        let trailer = read_trailer(&*file, bytes, self.superblock.block_bytes)?;
+        let mut header = read_header(&*file, self.superblock.block_bytes)?;
+        let mut trailer = read_trailer(&*file, bytes, self.superblock.block_bytes)?;
+        if (header.is_err() || trailer.is_none())
+            && let Some(mended) = self.mended(number, bytes, &file)
+        {
+            header = read_header(&mended, self.superblock.block_bytes)?;
+            trailer = read_trailer(&mended, bytes, self.superblock.block_bytes)?;
+            self.found.notes.push(format!("segment {number}: damaged, its parity makes up for it"));
+        }
         let log_id = self.superblock.log_id;
         let trailer = trailer.filter(|t| t.log_id == log_id && t.segment == number);
         let header = match header {
@@ -266,6 +274,14 @@ impl Examiner<'_> {
         } else {
             self.scan(header, file).map(Taken::Scanned)
         }
+    }
+
+    /// A segment that has parity was sealed: what it was then, if that can be had.
+    fn mended(&self, number: u64, bytes: u64, file: &Arc<dyn DiskFile>) -> Option<MendedFile> {
+        let parity = Parity::open(self.disk, self.superblock.log_id, number, bytes);
+        let mended = MendedFile::new(Arc::clone(file), parity.ok()?.ok()?);
+        let trailer = read_trailer(&mended, bytes, self.superblock.block_bytes).ok()??;
+        (trailer.segment == number && trailer.log_id == self.superblock.log_id).then_some(mended)
     }
 
     /// The first segment kept continues whatever was trimmed.

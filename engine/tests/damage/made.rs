@@ -23,6 +23,8 @@ pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 pub(crate) fn config() -> Config {
     let mut config = Config::with_segment_bytes(SEGMENT_BYTES);
     config.block_bytes = 512;
+    // What parity makes up for is tested in `parity.rs`.
+    config.parity = false;
     config
 }
 

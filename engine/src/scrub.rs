@@ -1,0 +1,336 @@
+//! Reading sealed segments again and again: to protect each with digest and parity once it is sealed,
+//! and later to find rot and mend it before anybody asks for the records.
+//!
+//! Owns the scrub of an open log: its pace, its rounds, what it found, and the replacement of a damaged
+//! segment file by a mended one. Parity itself is `parity`'s. The same work over a log that nobody has
+//! open is `repair`'s.
+//!
+//! Invariants
+//!  B1. Parity is taken only of bytes whose batches were verified, in one reading: rot is never
+//!      protected.                                          test `a_damaged_segment_gets_no_parity`
+//!  B2. A segment is mended by a new file that takes its name when all of it is on the medium and was
+//!      read back.                                          test `a_power_cut_while_a_segment_is_mended`
+//!
+//! Bounds: one slab, one batch and the parity of a slab; `scrub_bytes_per_second`.
+//! Threads: one, which pauses between slabs; a log without threads scrubs when it is told to.
+//! Crash: temporary files, which the next open removes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::assembler::Assembler;
+use crate::core::{Core, Signal};
+use crate::disk::{Aligned, DiskFile};
+use crate::error::{Corruption, IoFailure};
+use crate::format::bytes::to_u64;
+use crate::format::parity::{Layout, UNIT_BYTES};
+use crate::format::segment::file_name;
+use crate::format::version::Fault;
+use crate::maintenance::remove_if_there;
+use crate::names::TEMPORARY_SUFFIX;
+use crate::parity::{Parity, ParityWriter, SLAB_BYTES};
+use crate::segments::Segment;
+use crate::stats::Counters;
+
+/// How often it is looked whether there is something to do.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the scrub of an open log keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Scrub {
+    pub(crate) signal: Signal,
+    /// The first damaged place of each segment that could not be mended.
+    damage: Mutex<BTreeMap<u64, Corruption>>,
+}
+
+impl Scrub {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Corruption>> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn damage(&self) -> Vec<Corruption> {
+        self.lock().values().cloned().collect()
+    }
+}
+
+/// Keeps reading at or below a rate.
+struct Pace<'a> {
+    core: &'a Core,
+    started: Instant,
+    bytes: u64,
+}
+
+impl Pace<'_> {
+    /// Accounts for bytes that were read, and waits as long as they may take. False when the log stops.
+    fn goes_on(&mut self, bytes: u64) -> bool {
+        self.bytes += bytes;
+        Counters::add(&self.core.counters.scrubbed_bytes, bytes);
+        let rate = self.core.config.scrub_bytes_per_second;
+        if self.core.has_threads && rate > 0 {
+            let due = Duration::from_micros(self.bytes.saturating_mul(1_000_000) / rate);
+            let pause = due.saturating_sub(self.started.elapsed());
+            if !pause.is_zero() {
+                self.core.stopped.wait_timeout(pause);
+            }
+        }
+        !self.core.stop.load(Ordering::SeqCst) && self.core.lock_state().writer.poison().is_none()
+    }
+}
+
+impl Core {
+    /// The thread that protects and scrubs. Runs until the log stops.
+    pub(crate) fn run_scrub_thread(&self) {
+        let _guard = self.poison_on_panic();
+        let interval = Duration::from_secs(self.config.scrub_interval_seconds);
+        let mut round_ended = Instant::now();
+        while !self.stop.load(Ordering::SeqCst) {
+            self.protect_all();
+            if round_ended.elapsed() >= interval {
+                self.scrub_all();
+                round_ended = Instant::now();
+            }
+            self.scrub.signal.wait_timeout(LOOK_INTERVAL);
+            self.scrub.signal.lower();
+        }
+    }
+
+    /// Protects every sealed segment that is not yet.
+    pub(crate) fn protect_all(&self) {
+        for segment in self.segments.unprotected() {
+            let is_known_damaged = self.scrub.lock().contains_key(&segment.number());
+            if !is_known_damaged {
+                self.scrub_segment(&segment);
+            }
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    /// One round over every sealed segment.
+    pub(crate) fn scrub_all(&self) {
+        for segment in self.segments.all() {
+            if segment.is_sealed() {
+                self.scrub_segment(&segment);
+            }
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+        Counters::add(&self.counters.scrub_rounds, 1);
+    }
+
+    /// Reads one sealed segment and does for it what it needs. What goes wrong here harms nobody: it is
+    /// noted, and tried again in the next round.
+    fn scrub_segment(&self, segment: &Arc<Segment>) {
+        if self.lock_state().writer.poison().is_some() {
+            return;
+        }
+        let found = match self.check_parity(segment) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => self.protect(segment),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(Found::Whole) => drop(self.scrub.lock().remove(&segment.number())),
+            Ok(Found::Damaged(corruption)) => {
+                self.scrub.lock().insert(segment.number(), corruption);
+            }
+            Ok(Found::Interrupted) => {}
+            // Full, dropped meanwhile, or the medium does not give it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => Counters::add(&self.counters.scrub_failures, 1),
+        }
+    }
+
+    /// Compares a segment with its parity, and mends what is damaged of either. `None` when there is no
+    /// parity that would be worth anything.
+    fn check_parity(&self, segment: &Arc<Segment>) -> io::Result<Option<Found>> {
+        if !segment.has_parity() {
+            return Ok(None);
+        }
+        let parity = match Parity::of(&*self.disk, segment) {
+            Ok(Ok(parity)) => parity,
+            Ok(Err(_)) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let file = segment.file(&*self.disk)?;
+        let layout = Layout::of(segment.header.segment_bytes);
+        let mut pace = self.pace();
+        let mut damaged = 0;
+        for slab in 0..layout.slabs() {
+            match parity.mended_slab(&*file, slab)? {
+                Ok((_, units)) => damaged += to_u64(units),
+                // More than parity makes up for: the batches say what is left.
+                Err(_) => return Ok(Some(self.locate_damage(segment, &file)?)),
+            }
+            if !pace.goes_on(to_u64(layout.data_units(slab) * UNIT_BYTES)) {
+                return Ok(Some(Found::Interrupted));
+            }
+        }
+        if damaged > 0 {
+            Counters::add(&self.counters.units_damaged, damaged);
+            self.mend(segment, &file, &parity)?;
+            Counters::add(&self.counters.units_mended, damaged);
+        }
+        if !parity.is_whole() {
+            return Ok(None);
+        }
+        self.segments.handle_protected(segment, parity.digest(), true);
+        Ok(Some(Found::Whole))
+    }
+
+    fn pace(&self) -> Pace<'_> {
+        Pace { core: self, started: Instant::now(), bytes: 0 }
+    }
+
+    /// Where the first damaged batch of a segment is.
+    fn locate_damage(&self, segment: &Arc<Segment>, file: &Arc<dyn DiskFile>) -> io::Result<Found> {
+        let mut assembler = Assembler::new(segment);
+        let layout = Layout::of(segment.header.segment_bytes);
+        for slab in 0..layout.slabs() {
+            let mut bytes = Aligned::zeroed(layout.data_units(slab) * UNIT_BYTES);
+            file.read_direct_at(&mut bytes, to_u64(slab * SLAB_BYTES))?;
+            assembler.add(&bytes);
+        }
+        Ok(match assembler.finish() {
+            Ok(_) => Found::Whole,
+            Err(corruption) => Found::Damaged(corruption),
+        })
+    }
+
+    /// Reads a segment once: verifies its batches, computes its digest, and writes its parity.
+    fn protect(&self, segment: &Arc<Segment>) -> io::Result<Found> {
+        let file = segment.file(&*self.disk)?;
+        let (number, bytes) = (segment.number(), segment.header.segment_bytes);
+        let mut writer = match self.config.parity {
+            true => Some(ParityWriter::create(&*self.disk, number, bytes)?),
+            false => None,
+        };
+        let read = self.read_once(segment, &file, writer.as_mut());
+        let digest = match read {
+            Ok(Ok(digest)) => digest,
+            other => {
+                writer.into_iter().for_each(ParityWriter::abandon);
+                return other.map(|found| found.expect_err("a digest was handled above"));
+            }
+        };
+        if let Some(writer) = writer {
+            if let Err(error) = writer.finish(segment, digest) {
+                writer.abandon();
+                return Err(error);
+            }
+            let _maintenance = self.lock_maintenance();
+            if self.segments.get(number).is_none() {
+                // Dropped meanwhile.
+                writer.abandon();
+                return Ok(Found::Interrupted);
+            }
+            writer.publish()?;
+            self.sync_directory()?;
+        }
+        self.segments.handle_protected(segment, digest, self.config.parity);
+        Counters::add(&self.counters.segments_protected, 1);
+        Ok(Found::Whole)
+    }
+
+    /// The digest of a segment that is whole; or what was found instead.
+    fn read_once(
+        &self,
+        segment: &Arc<Segment>,
+        file: &Arc<dyn DiskFile>,
+        mut writer: Option<&mut ParityWriter<'_>>,
+    ) -> io::Result<Result<crate::format::table::Digest, Found>> {
+        let mut assembler = Assembler::new(segment);
+        let layout = Layout::of(segment.header.segment_bytes);
+        let mut pace = self.pace();
+        for slab in 0..layout.slabs() {
+            let mut bytes = Aligned::zeroed(layout.data_units(slab) * UNIT_BYTES);
+            if file.read_direct_at(&mut bytes, to_u64(slab * SLAB_BYTES)).is_err() {
+                let (segment, lsn) = (segment.number(), assembler.lsn());
+                let (offset, fault) = (assembler.offset(), Fault::Unreadable);
+                return Ok(Err(Found::Damaged(Corruption { segment, offset, lsn, fault })));
+            }
+            assembler.add(&bytes);
+            if let Some(writer) = &mut writer {
+                writer.add_slab(&bytes)?;
+            }
+            if !pace.goes_on(to_u64(bytes.len())) {
+                return Ok(Err(Found::Interrupted));
+            }
+        }
+        Ok(assembler.finish().map_err(Found::Damaged))
+    }
+
+    /// Puts a file in the place of a damaged segment in which everything that parity can is rebuilt.
+    fn mend(
+        &self,
+        segment: &Arc<Segment>,
+        damaged: &Arc<dyn DiskFile>,
+        parity: &Parity,
+    ) -> io::Result<()> {
+        let name = file_name(segment.number());
+        let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+        remove_if_there(&*self.disk, &temporary)?;
+        let made = self.write_mended(segment, damaged, parity, &temporary);
+        let _maintenance = self.lock_maintenance();
+        if made.is_err() || self.segments.get(segment.number()).is_none() {
+            let _ = remove_if_there(&*self.disk, &temporary);
+            return made;
+        }
+        self.disk.rename(&temporary, &name)?;
+        self.sync_directory()?;
+        segment.handle_replaced();
+        Ok(())
+    }
+
+    fn write_mended(
+        &self,
+        segment: &Segment,
+        damaged: &Arc<dyn DiskFile>,
+        parity: &Parity,
+        temporary: &str,
+    ) -> io::Result<()> {
+        let bytes = segment.header.segment_bytes;
+        let file = self.disk.create(temporary, bytes)?;
+        let slabs = Layout::of(bytes).slabs();
+        let changed = || io::Error::other("the segment was damaged further while it was mended");
+        for slab in 0..slabs {
+            let (content, _) = parity.mended_slab(&**damaged, slab)?.map_err(|_| changed())?;
+            let start = to_u64(slab * SLAB_BYTES);
+            let end = bytes.min(start + to_u64(content.len()));
+            file.write_at(&content[..crate::format::bytes::to_usize(end - start)], start)?;
+        }
+        file.sync()?;
+        for slab in 0..slabs {
+            match parity.mended_slab(&*file, slab)? {
+                Ok((_, 0)) => {}
+                _ => return Err(changed()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a poisoned or closed log does not scrub; for calls that ask for it.
+    pub(crate) fn scrub_now(&self) -> Result<(), IoFailure> {
+        if let Some(crate::AppendError::Poisoned(failure)) = self.lock_state().writer.poison() {
+            return Err(failure.clone());
+        }
+        self.scrub_all();
+        Ok(())
+    }
+}
+
+/// What a reading of one segment found.
+enum Found {
+    /// Every byte is as it was written, or is again.
+    Whole,
+    /// This is damaged, and parity does not make up for it.
+    Damaged(Corruption),
+    /// The log stops, or dropped the segment.
+    Interrupted,
+}
