@@ -195,6 +195,10 @@ impl CheckpointReader {
         self.header.time_ms
     }
 
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.header.epoch
+    }
+
     /// Newer checkpoints that were passed over, and what is wrong with each. They are left alone; the
     /// next ones that are taken take their place.
     #[must_use]

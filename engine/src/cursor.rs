@@ -216,11 +216,11 @@ fn next_mapped(chain: &Chain, mapping: &Arc<Mapped>, resident: &mut Resident) ->
         Ok(header) => header,
         Err(fault) => return Ok(Err(fault)),
     };
-    if header.end_offset() > bytes {
+    if header.bytes_end() > bytes {
         return Ok(Err(Fault::Short));
     }
-    resident.reach(mapping, start..header.end_offset())?;
-    let range = from..to_usize(header.end_offset());
+    resident.reach(mapping, start..header.bytes_end())?;
+    let range = from..to_usize(header.bytes_end());
     if !header.body_is_whole(&mapping[range.clone()]) {
         return Ok(Err(Fault::Body));
     }

@@ -168,6 +168,13 @@ pub enum ReadError {
     /// The records are damaged. Others stay readable: read from a later LSN, and restore or repair.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// The records were given up by a repair, and are on this node no more. Read on from `range.end`;
+    /// restore them from elsewhere if they matter.
+    #[error("records {}..{} were given up by a repair", .range.start, .range.end)]
+    Lost {
+        /// The records, from the one that was asked for on.
+        range: LsnRange,
+    },
     /// A segment file that should be there is missing.
     #[error("segment {segment} is missing (records from LSN {lsn} on)")]
     Missing {

@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 use crate::core::{Core, Maintenance};
 use crate::disk::{Access, Aligned, Disk, DiskFile};
 use crate::error::{ChangeError, IoFailure};
-use crate::format::bytes::{to_u32, to_u64, to_usize};
+use crate::format::bytes::{to_u64, to_usize};
 use crate::format::parity;
-use crate::format::segment::{Trailer, encode_index, file_name, index_bytes, index_checksum};
+use crate::format::segment::file_name;
 use crate::format::superblock::CELL_BYTES_MAX;
 use crate::format::watermark::Watermark;
 use crate::names::{TEMPORARY_SUFFIX, spare_name};
-use crate::segments::Segment;
+use crate::segments::{Segment, footer};
 use crate::stats::Counters;
 use crate::wal::steps::PreparedSegment;
 use crate::{AppendError, Lsn};
@@ -205,27 +205,8 @@ impl Core {
         let header = &segment.header;
         let extent = segment.extent();
         let index = self.segments.index(segment, &*self.disk)?.unwrap_or_default();
-        let mut zone = Aligned::zeroed(to_usize(header.segment_bytes - header.data_end()));
-        let index_count = to_u32(index.entries().len());
-        let index_end = index_bytes(index_count);
+        let (zone, trailer) = footer(header, &extent, &index);
         let trailer_start = zone.len() - to_usize(u64::from(header.block_bytes));
-        assert!(index_end <= trailer_start, "an interval of the segment has one entry");
-        encode_index(index.entries(), &mut zone);
-        let trailer = Trailer {
-            log_id: header.log_id,
-            segment: header.segment,
-            base_lsn: header.base_lsn,
-            end_lsn: extent.end_lsn,
-            end_offset: extent.end_offset,
-            first_time_ms: extent.first_time_ms,
-            last_time_ms: extent.last_time_ms,
-            last_epoch: extent.last_epoch,
-            batch_count: extent.batch_count,
-            last_checksum: extent.checksum,
-            index_count,
-            index_checksum: index_checksum(&zone[..index_end]),
-        };
-        trailer.encode(&mut zone[trailer_start..]);
         // The index first: a trailer that is whole then never stands for an index that is torn.
         let (index, last) = zone.split_at(trailer_start);
         file.write_durable_at(index, header.data_end())?;

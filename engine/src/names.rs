@@ -19,6 +19,8 @@ pub(crate) enum Name {
     Checkpoint(Kind, Lsn),
     /// The parity of a sealed segment.
     Parity(u64),
+    /// What a repair replaced. Nobody but a person removes it.
+    Replaced,
     /// Left over from a crash while something was made.
     Temporary,
     Foreign,
@@ -26,6 +28,14 @@ pub(crate) enum Name {
 
 const SPARE_SUFFIX: &str = ".spare";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Between the name of what was replaced and a number.
+const REPLACED_INFIX: &str = ".replaced-";
+
+/// The name that the `nth` replaced content of a file is kept under.
+pub(crate) fn replaced_name(name: &str, nth: u32) -> String {
+    format!("{name}{REPLACED_INFIX}{nth}")
+}
 
 pub(crate) fn spare_name(number: u64) -> String {
     format!("{number:020}{SPARE_SUFFIX}")
@@ -53,12 +63,22 @@ pub(crate) fn classify(name: &str) -> Name {
     {
         return number.parse().map_or(Name::Foreign, Name::Spare);
     }
+    if let Some((replaced, nth)) = name.split_once(REPLACED_INFIX)
+        && !nth.is_empty()
+        && nth.bytes().all(|b| b.is_ascii_digit())
+    {
+        return match classify(replaced) {
+            Name::Superblock | Name::Segment(_) | Name::Checkpoint(..) => Name::Replaced,
+            _ => Name::Foreign,
+        };
+    }
     match name.strip_suffix(TEMPORARY_SUFFIX).map(classify) {
         Some(
             Name::Superblock
             | Name::Watermark
             | Name::Segment(_)
             | Name::Parity(_)
+            | Name::Replaced
             | Name::Checkpoint(..),
         ) => Name::Temporary,
         _ => Name::Foreign,
@@ -79,6 +99,8 @@ mod tests {
         let state = checkpoint::file_name(Kind::State, Lsn::new(9));
         assert_eq!(classify(&state), Name::Checkpoint(Kind::State, Lsn::new(9)));
         assert_eq!(classify(&format!("{state}.tmp")), Name::Temporary);
+        assert_eq!(classify(&replaced_name("superblock", 2)), Name::Replaced);
+        assert_eq!(classify("00000000000000000007.seg.replaced-1.tmp"), Name::Temporary);
         for name in ["superblock.tmp", "watermark.tmp", "00000000000000000007.seg.tmp"] {
             assert_eq!(classify(name), Name::Temporary, "{name}");
         }

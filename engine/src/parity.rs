@@ -219,6 +219,11 @@ impl Parity {
         (bytes, damaged)
     }
 
+    /// Whether every unit of the segment is as it was.
+    pub(crate) fn matches(&self, segment: &dyn DiskFile) -> io::Result<bool> {
+        Ok((0..self.layout.slabs()).all(|slab| self.read_slab(segment, slab).1.is_empty()))
+    }
+
     /// Reads a slab and rebuilds its damaged units; how many those were. The fault is that there are
     /// more than the parity can make up for.
     pub(crate) fn mended_slab(

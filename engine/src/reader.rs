@@ -243,6 +243,10 @@ impl Records {
                 other => other?,
             };
             if header.end_lsn() > self.next {
+                if header.lost.is_some() {
+                    let range = self.next..header.end_lsn();
+                    return Err(ReadError::Lost { range });
+                }
                 if cursor.is_mending() {
                     self.view.segments().count_mended_read();
                 }

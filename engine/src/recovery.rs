@@ -17,7 +17,7 @@ mod examine;
 use std::fmt;
 
 pub(crate) use cut::{finish_cut, sync_tail};
-pub(crate) use examine::{Examined, examine, read_header, read_trailer};
+pub(crate) use examine::{Examined, evidence, examine, read_header, read_trailer};
 
 use crate::error::Corruption;
 use crate::format::version::Fault;

@@ -19,8 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
 use crate::format::batch::BatchHeader;
-use crate::format::bytes::{round_up, to_u64, to_usize};
-use crate::format::segment::{SegmentHeader, Trailer, decode_index, file_name, index_bytes};
+use crate::format::bytes::{round_up, to_u32, to_u64, to_usize};
+use crate::format::segment::{
+    SegmentHeader, Trailer, decode_index, encode_index, file_name, index_bytes, index_checksum,
+};
 use crate::format::table::{Digest, TableEntry};
 use crate::wal::index::Index;
 use crate::{Epoch, Lsn};
@@ -62,10 +64,12 @@ impl Extent {
         }
         self.end_lsn = batch.end_lsn();
         self.end_offset = batch.end_offset();
-        self.last_time_ms = batch.time_ms;
-        self.last_epoch = batch.epoch;
+        if batch.lost.is_none() {
+            self.last_time_ms = batch.time_ms;
+            self.last_epoch = batch.epoch;
+        }
         self.batch_count += 1;
-        self.checksum = batch.checksum;
+        self.checksum = batch.link();
     }
 
     /// What a footer says.
@@ -334,6 +338,32 @@ impl Segment {
         let handles = inner.file.as_ref().map_or(0, Weak::strong_count);
         handles == 0 && inner.mapping.strong_count() == 0
     }
+}
+
+/// The footer zone of a segment in which everything is durable: index and trailer, at their places.
+pub(crate) fn footer(header: &SegmentHeader, extent: &Extent, index: &Index) -> (Aligned, Trailer) {
+    let mut zone = Aligned::zeroed(to_usize(header.segment_bytes - header.data_end()));
+    let index_count = to_u32(index.entries().len());
+    let index_end = index_bytes(index_count);
+    let trailer_start = zone.len() - to_usize(u64::from(header.block_bytes));
+    assert!(index_end <= trailer_start, "an interval of the segment has one entry");
+    encode_index(index.entries(), &mut zone);
+    let trailer = Trailer {
+        log_id: header.log_id,
+        segment: header.segment,
+        base_lsn: header.base_lsn,
+        end_lsn: extent.end_lsn,
+        end_offset: extent.end_offset,
+        first_time_ms: extent.first_time_ms,
+        last_time_ms: extent.last_time_ms,
+        last_epoch: extent.last_epoch,
+        batch_count: extent.batch_count,
+        last_checksum: extent.checksum,
+        index_count,
+        index_checksum: index_checksum(&zone[..index_end]),
+    };
+    trailer.encode(&mut zone[trailer_start..]);
+    (zone, trailer)
 }
 
 /// Reads the index in the footer of a sealed segment; `None` when it is damaged.

@@ -109,6 +109,9 @@ fn write_batch(output: &mut impl Write, header: &BatchHeader, is_whole: bool) ->
     write!(output, "  batch at {offset}: {length} bytes, epoch {epoch}, ")?;
     match header.kind {
         Kind::EpochStart => write!(output, "epoch start before LSN {base_lsn}")?,
+        Kind::LostRange => {
+            write!(output, "stands for lost records {base_lsn}..{}", header.end_lsn())?;
+        }
         _ => write!(output, "{} records from LSN {base_lsn}", header.record_count)?,
     }
     write!(output, ", durable below {durable_lsn}")?;

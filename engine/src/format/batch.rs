@@ -13,7 +13,7 @@
 
 use super::bytes::{Decoder, Encoder, checksum, round_up, to_u32, to_u64, to_usize};
 use super::limits::COUNT_MAX;
-use super::version::{Fault, MAGIC_BATCH, VERSION, VERSION_MIN};
+use super::version::{Fault, MAGIC_BATCH, VERSION, VERSION_LOST_RANGE, VERSION_MIN};
 use crate::{Epoch, Lsn};
 
 /// Bytes of the fixed header in front of every batch.
@@ -33,6 +33,8 @@ pub enum Kind {
     Records,
     /// The first batch of an epoch; no records.
     EpochStart,
+    /// Stands for records that a repair gave up; no records.
+    LostRange,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Kind::Records => 1,
             Kind::EpochStart => 2,
+            Kind::LostRange => 3,
         }
     }
 
@@ -47,9 +50,21 @@ impl Kind {
         match value {
             1 => Some(Kind::Records),
             2 => Some(Kind::EpochStart),
+            3 => Some(Kind::LostRange),
             _ => None,
         }
     }
+}
+
+/// What a lost range stands for, and how the log goes on behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The first LSN that is not lost any more.
+    pub end_lsn: Lsn,
+    /// Where the next batch starts.
+    pub end_offset: u64,
+    /// The link that the next batch continues: that of the last batch that was lost.
+    pub link: u32,
 }
 
 /// The header of a batch, decoded.
@@ -85,21 +100,38 @@ pub struct BatchHeader {
     pub prev_checksum: u32,
     /// Over everything behind the header, padding included.
     pub body_checksum: u32,
-    /// Over the header, and through `body_checksum` over the whole batch: its link in the chain.
+    /// Over the header, and through `body_checksum` over the whole batch.
     pub checksum: u32,
+    /// In a lost range, what it stands for.
+    pub lost: Option<Lost>,
 }
 
 impl BatchHeader {
     /// The first LSN after the batch.
     #[must_use]
     pub fn end_lsn(&self) -> Lsn {
-        self.base_lsn.plus(u64::from(self.record_count))
+        match &self.lost {
+            Some(lost) => lost.end_lsn,
+            None => self.base_lsn.plus(u64::from(self.record_count)),
+        }
     }
 
-    /// The first offset after the batch.
+    /// Where the next batch starts: behind this one or, for a lost range, behind what was lost.
     #[must_use]
     pub fn end_offset(&self) -> u64 {
+        self.lost.map_or(self.bytes_end(), |lost| lost.end_offset)
+    }
+
+    /// The first offset after the batch's own bytes.
+    #[must_use]
+    pub fn bytes_end(&self) -> u64 {
         self.offset + u64::from(self.length)
+    }
+
+    /// What the next batch must have as its `prev_checksum`.
+    #[must_use]
+    pub fn link(&self) -> u32 {
+        self.lost.map_or(self.checksum, |lost| lost.link)
     }
 
     /// Reads a header from the first [`HEADER_BYTES`] of `bytes`.
@@ -118,12 +150,14 @@ impl BatchHeader {
             return Err(Fault::Checksum);
         }
         let version = d.u16();
-        if !(VERSION_MIN..=VERSION).contains(&version) {
+        let kind = Kind::from_u8(d.u8());
+        let newest = if kind == Some(Kind::LostRange) { VERSION_LOST_RANGE } else { VERSION };
+        if !(VERSION_MIN..=newest).contains(&version) {
             return Err(Fault::Version(version));
         }
-        let kind = Kind::from_u8(d.u8()).ok_or(Fault::Field)?;
+        let kind = kind.ok_or(Fault::Field)?;
         let reserved = d.u8();
-        let header = BatchHeader {
+        let mut header = BatchHeader {
             kind,
             log_id: d.u128(),
             segment: d.u64(),
@@ -140,7 +174,12 @@ impl BatchHeader {
             prev_checksum: d.u32(),
             body_checksum: d.u32(),
             checksum: stored,
+            lost: None,
         };
+        if kind == Kind::LostRange {
+            let (end_lsn, end_offset, link) = (Lsn::new(d.u64()), d.u64(), d.u32());
+            header.lost = Some(Lost { end_lsn, end_offset, link });
+        }
         let reserved_is_zero = reserved == 0 && bytes[d.at()..CHECKSUM_AT].iter().all(|b| *b == 0);
         if reserved_is_zero && header.fields_are_possible() {
             Ok(header)
@@ -164,6 +203,11 @@ impl BatchHeader {
             && self.durable_lsn <= self.base_lsn
             && self.commit_lsn <= self.base_lsn
             && (self.kind == Kind::Records) == (self.record_count > 0)
+            && self.lost.is_none_or(|lost| {
+                lost.end_lsn >= self.base_lsn
+                    && lost.end_offset >= self.bytes_end()
+                    && lost.end_lsn.get().max(lost.end_offset) < COUNT_MAX
+            })
     }
 
     /// Whether `batch`, which starts with this header, is whole.
@@ -176,7 +220,7 @@ impl BatchHeader {
     fn encode(&self, bytes: &mut [u8]) {
         let mut e = Encoder::new(bytes);
         e.u32(MAGIC_BATCH);
-        e.u16(VERSION);
+        e.u16(if self.lost.is_some() { VERSION_LOST_RANGE } else { VERSION });
         e.u8(self.kind.to_u8());
         e.u8(0);
         e.u128(self.log_id);
@@ -193,6 +237,11 @@ impl BatchHeader {
         e.u32(self.producer_run_count);
         e.u32(self.prev_checksum);
         e.u32(self.body_checksum);
+        if let Some(lost) = &self.lost {
+            e.u64(lost.end_lsn.get());
+            e.u64(lost.end_offset);
+            e.u32(lost.link);
+        }
         let reserved = e.at()..CHECKSUM_AT;
         bytes[reserved].fill(0);
         let sum = checksum(&bytes[..CHECKSUM_AT]);

@@ -31,6 +31,7 @@ fn sample(records: &[Vec<u8>], runs: &[ProducerRun]) -> (Vec<u8>, BatchHeader) {
         prev_checksum: 0xfeed,
         body_checksum: 0,
         checksum: 0,
+        lost: None,
     };
     finish(&mut batch, payload.len(), &mut header);
     (batch, header)

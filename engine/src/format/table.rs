@@ -3,7 +3,7 @@
 //! Owns the bytes of the table. It lets an open take sealed segments without looking at their files.
 //! Layout: FORMAT.md, section 11.
 //!
-//! Bounds: [`ENTRY_BYTES`] for each segment, [`TABLE_ENTRIES_MAX`] entries.
+//! Bounds: 152 bytes for each segment, at most 2^26 segments.
 
 use super::bytes::{Decoder, Encoder, to_u64, to_usize};
 use super::segment::{SegmentHeader, Trailer};

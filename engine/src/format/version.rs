@@ -5,6 +5,8 @@
 
 /// The version this binary writes.
 pub const VERSION: u16 = 1;
+/// The version of lost ranges, which the first version does not know.
+pub(crate) const VERSION_LOST_RANGE: u16 = 2;
 /// The oldest version this binary reads.
 pub const VERSION_MIN: u16 = 1;
 

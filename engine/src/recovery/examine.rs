@@ -100,7 +100,7 @@ pub(crate) fn examine(
 }
 
 /// What the watermark proves, unless a cut has overtaken it.
-fn evidence(superblock: &Superblock, watermark: Option<&Watermark>) -> Lsn {
+pub(crate) fn evidence(superblock: &Superblock, watermark: Option<&Watermark>) -> Lsn {
     let Some(watermark) = watermark.filter(|w| w.log_id == superblock.log_id) else {
         return Lsn::NONE;
     };

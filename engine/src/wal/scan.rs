@@ -67,7 +67,9 @@ impl Chain {
         {
             return Err(Fault::Chain);
         }
-        let in_blocks = u64::from(header.length).is_multiple_of(u64::from(self.block_bytes));
+        let block_bytes = u64::from(self.block_bytes);
+        let in_blocks = u64::from(header.length).is_multiple_of(block_bytes)
+            && header.end_offset().is_multiple_of(block_bytes);
         if !in_blocks || header.end_offset() > self.data_end {
             return Err(Fault::Field);
         }
@@ -78,9 +80,12 @@ impl Chain {
     pub(crate) fn advance(&mut self, header: &BatchHeader) {
         self.offset = header.end_offset();
         self.lsn = header.end_lsn();
-        self.checksum = Some(header.checksum);
-        self.epoch = header.epoch;
-        self.time_ms = header.time_ms;
+        self.checksum = Some(header.link());
+        // A lost range was written long after what follows it.
+        if header.lost.is_none() {
+            self.epoch = header.epoch;
+            self.time_ms = header.time_ms;
+        }
     }
 
     /// Whether the first batch of the next segment continues this one: its header must name the end

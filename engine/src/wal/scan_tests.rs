@@ -37,6 +37,8 @@ fn batch(change: impl FnOnce(&mut BatchHeader)) -> Vec<u8> {
         prev_checksum: 5,
         body_checksum: 0,
         checksum: 0,
+        lost: None,
+        lost: None,
     };
     change(&mut header);
     let mut buffer = Appendable::alone(512);

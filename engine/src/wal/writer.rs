@@ -347,6 +347,7 @@ impl Writer {
             prev_checksum: self.checksum,
             body_checksum: 0,
             checksum: 0,
+            lost: None,
         }
     }
 

@@ -127,6 +127,7 @@ fn batch(header: &BatchHeader) -> Value {
     let content = match header.kind {
         Kind::Records => "records",
         Kind::EpochStart => "epoch_start",
+        Kind::LostRange => "lost_range",
         _ => "unknown",
     };
     json!({
