@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Read(ReadArgs),
     Verify(VerifyArgs),
     Inspect(InspectArgs),
+    Repair(RepairArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),
 }
@@ -103,6 +104,10 @@ pub(crate) struct ReadArgs {
     /// At the end of the log, wait for more.
     #[arg(long)]
     pub(crate) follow: bool,
+    /// Pass over records that are damaged or were given up by a repair, say which, and show the rest.
+    /// Exit code 1 when there were any.
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) salvage: bool,
 }
 
 /// Read everything, check everything, change nothing.
@@ -173,6 +178,26 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) driver: Driver,
     /// How to show the answer; `json` is one object.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Repair a damaged log that does not open: show the plan, and with --confirm carry it out.
+///
+/// Rebuilds what parity allows, makes damaged headers, footers and a lost superblock anew, and gives up
+/// what cannot be had: readers get an error for those records, and read on behind them. Every file
+/// whose bytes are replaced is kept beside the log as NAME.replaced-N. A torn tail needs no repair: the
+/// next append cuts it off. Exit code 0 when nothing is damaged or the repair was done, 1 when the plan
+/// waits for --confirm, 2 when it cannot be done.
+#[derive(Debug, ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    /// Carry the plan out. Without it nothing is changed.
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// How to show the plan; `json` is one object.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
 }

@@ -96,7 +96,7 @@ impl From<ChangeError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Failure {
         let exit = match &error {
-            ReadError::Corrupt(_) | ReadError::Missing { .. } => Exit::No,
+            ReadError::Corrupt(_) | ReadError::Missing { .. } | ReadError::Lost { .. } => Exit::No,
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

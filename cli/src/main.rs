@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Args, Command};
-use commands::{append, bench, doctor, inspect, read, verify};
+use commands::{append, bench, doctor, inspect, read, repair, verify};
 
 fn main() -> ExitCode {
     let ended = match &Args::parse().command {
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Read(args) => read::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Repair(args) => repair::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
     };

@@ -95,10 +95,56 @@ fn damage_in_a_sealed_segment_is_found() {
     let lsn = batch["base_lsn"].as_u64().unwrap();
     assert_eq!(output.stdout, lines_of(1..lsn).as_bytes());
     complaint(&output);
+    let end = batch["end_lsn"].as_u64().unwrap();
+    let output = cairnlog("read", &log).arg("--salvage").output().unwrap();
+    assert_code(&output, 1);
+    let rest = lines_of(1..lsn) + &lines_of(end..50_001) + "last\n";
+    assert!(output.stdout == rest.as_bytes(), "everything but the damaged batch");
+    let talk = String::from_utf8(output.stderr).unwrap();
+    assert!(talk.contains(&format!("records {lsn}..{end} were passed over")), "{talk}");
     // What is behind the damage can be read.
     let after = batches.iter().find(|batch| batch["segment"] == 3).unwrap();
     let from = after["end_lsn"].to_string();
     answer(cairnlog("read", &log).args(["--from", &from]));
+}
+
+#[test]
+fn a_repair_is_planned_and_then_done() {
+    let scratch = Scratch::new();
+    let log = scratch.log();
+    append(&log, lines_of(1..101));
+    append(&log, lines_of(101..201));
+    append(&log, lines_of(201..301));
+    assert_eq!(repair_as_json(&log, &[], 0)["steps"], serde_json::json!([]));
+    let batches = batches(&log);
+    let batch = batches.iter().find(|b| b["base_lsn"] == 101 && b["record_count"] == 100);
+    let batch = batch.unwrap();
+    damage(&log, batch);
+    let output = feed(cairnlog("append", &log).args(SEGMENT), b"refused\n");
+    assert_code(&output, 2);
+    let plan = repair_as_json(&log, &[], 1);
+    assert_eq!(plan["steps"][0]["kind"], "give_up");
+    assert_eq!((&plan["done"], &plan["kept"]), (&false.into(), &serde_json::json!([])));
+    assert_eq!(plan["lost"], serde_json::json!([{ "from_lsn": 101, "to_lsn": 201 }]));
+    assert_eq!(verify_as_json(&log, 1)["whole"], false, "a plan changes nothing");
+    let done = repair_as_json(&log, &["--confirm"], 0);
+    assert_eq!((&done["done"], &done["steps"]), (&true.into(), &plan["steps"]));
+    assert!(log.join(done["kept"][0].as_str().unwrap()).exists());
+    assert_eq!(verify_as_json(&log, 0)["whole"], true);
+    let output = cairnlog("read", &log).output().unwrap();
+    assert_code(&output, 1);
+    assert_eq!(output.stdout, lines_of(1..101).as_bytes());
+    assert!(complaint(&output).contains("101..201"), "{output:?}");
+    let output = cairnlog("read", &log).arg("--salvage").output().unwrap();
+    assert_code(&output, 1);
+    assert_eq!(output.stdout, (lines_of(1..101) + &lines_of(201..301)).as_bytes());
+    assert_eq!(append(&log, "new\n"), b"301\n", "lost LSNs are not given again");
+}
+
+fn repair_as_json(log: &Path, more: &[&str], code: i32) -> Value {
+    let output = cairnlog("repair", log).args(["--format", "json"]).args(more).output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod read;
+pub(crate) mod repair;
 pub(crate) mod verify;
 
 mod opening;

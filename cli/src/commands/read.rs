@@ -37,7 +37,17 @@ pub(crate) fn run(args: &ReadArgs) -> Result<Exit, Failure> {
     let records = reader.iter(from..to)?;
     let sink = Sink::new(output::stdout()?, args.format);
     let count = args.count.unwrap_or(u64::MAX);
-    let mut reading = Reading { directory, reader, records, sink, to, left: count, written: 0 };
+    let mut reading = Reading {
+        directory,
+        reader,
+        records,
+        sink,
+        to,
+        left: count,
+        written: 0,
+        salvages: args.salvage,
+        passed_over: None,
+    };
     let mut ended = reading.run(args.follow);
     if ended.is_err() && reading.written == 0 && args.from.is_none() {
         // The oldest segment was dropped since it was looked up: once more from the new start.
@@ -45,7 +55,15 @@ pub(crate) fn run(args: &ReadArgs) -> Result<Exit, Failure> {
     }
     // What was read is shown, whatever ended it.
     reading.sink.flush()?;
+    if let Some((from, to)) = reading.passed_over {
+        say_passed_over(from, to);
+        return ended.map(|_| Exit::No);
+    }
     ended
+}
+
+fn say_passed_over(from: Lsn, to: Lsn) {
+    output::talk(format_args!("records {from}..{to} were passed over"));
 }
 
 struct Reading<'a> {
@@ -57,6 +75,10 @@ struct Reading<'a> {
     /// So many may still be shown.
     left: u64,
     written: u64,
+    /// Whether damage is passed over.
+    salvages: bool,
+    /// The records that were passed over last.
+    passed_over: Option<(Lsn, Lsn)>,
 }
 
 impl Reading<'_> {
@@ -93,6 +115,10 @@ impl Reading<'_> {
             let record = match self.records.next_ref() {
                 Ok(Some(record)) => record,
                 Ok(None) => break,
+                Err(error) if self.salvages => {
+                    self.pass_over(error)?;
+                    continue;
+                }
                 Err(error) => return Err(self.explain(error)),
             };
             self.sink.write(&record)?;
@@ -102,6 +128,31 @@ impl Reading<'_> {
                 progress(self.written);
             }
         }
+        Ok(())
+    }
+
+    /// Goes on behind records that cannot be had, and says which those are.
+    fn pass_over(&mut self, error: ReadError) -> Result<(), Failure> {
+        let next = self.records.next_lsn();
+        let behind = match &error {
+            ReadError::Lost { range } => range.end,
+            ReadError::Corrupt(_) | ReadError::Missing { .. } | ReadError::Io(_) => {
+                // One more each time: the batch says how many it had only when it is whole.
+                next.next()
+            }
+            _ => return Err(self.explain(error)),
+        };
+        let end = self.reader.range().end;
+        match &mut self.passed_over {
+            Some((_, to)) if *to == next => *to = behind,
+            passed_over => {
+                if let Some((from, to)) = passed_over.replace((next, behind)) {
+                    say_passed_over(from, to);
+                }
+                output::talk(&error);
+            }
+        }
+        self.records = self.reader.iter(behind.min(end)..self.to)?;
         Ok(())
     }
 
@@ -118,7 +169,7 @@ impl Reading<'_> {
         }
         let failure = Failure::from(error);
         if failure.exit == Exit::No {
-            return failure.and("later records may be whole: see verify");
+            return failure.and("later records may be whole: --salvage passes over what is not");
         }
         failure
     }

@@ -74,7 +74,8 @@ fn as_json(report: &VerifyReport) -> Value {
     })
 }
 
-fn verdict_as_json(verdict: &Verdict) -> Value {
+/// A verdict, with its `kind`.
+pub(super) fn verdict_as_json(verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Clean => json!({ "kind": "clean" }),
         Verdict::TornTail { segment, offset, lsn, batches } => json!({
