@@ -14,6 +14,8 @@ use crate::disk::{Access, Aligned, BackendChoice, Disk, DiskFile, Entry, EntryKi
 use crate::error::{Corruption, IoFailure, OpenError};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::bytes::to_usize;
+use crate::format::checkpoint::{self, CheckpointHeader};
+use crate::format::parity::ParityHeader;
 use crate::format::segment::{SegmentHeader, Trailer, file_name};
 use crate::format::superblock::Superblock;
 use crate::format::version::Fault;
@@ -65,6 +67,20 @@ pub enum Inspected {
     },
     /// Bytes between batches, or in place of one, that are no batch of this place.
     Damage(Corruption),
+    /// A checkpoint.
+    Checkpoint {
+        /// Name of the file.
+        name: String,
+        /// Its header; says nothing about its content.
+        content: Result<CheckpointHeader, Fault>,
+    },
+    /// The parity of a sealed segment.
+    Parity {
+        /// Name of the file.
+        name: String,
+        /// The first copy of its header; says nothing about the rest.
+        content: Result<ParityHeader, Fault>,
+    },
     /// Another name in the directory.
     Other {
         /// The name.
@@ -167,11 +183,28 @@ fn inspect_entry(disk: &dyn Disk, entry: &Entry, viewer: &mut Viewer<'_>) -> io:
         (Name::Segment(number), EntryKind::File(bytes)) => {
             inspect_segment(disk, number, bytes, viewer)
         }
+        (Name::Checkpoint(..), EntryKind::File(_)) => {
+            let content = CheckpointHeader::decode(&first_block(disk, &entry.name)?);
+            viewer.show(Inspected::Checkpoint { name: entry.name.clone(), content });
+            Ok(())
+        }
+        (Name::Parity(_), EntryKind::File(_)) => {
+            let content = ParityHeader::decode(&first_block(disk, &entry.name)?);
+            viewer.show(Inspected::Parity { name: entry.name.clone(), content });
+            Ok(())
+        }
         _ => {
             viewer.show(Inspected::Other { name: entry.name.clone() });
             Ok(())
         }
     }
+}
+
+/// The first 4096 bytes of a file, or what there is.
+fn first_block(disk: &dyn Disk, name: &str) -> io::Result<Vec<u8>> {
+    let mut block = Aligned::zeroed(checkpoint::HEADER_BYTES);
+    let filled = disk.open(name, Access::Read)?.read_direct_at(&mut block, 0)?;
+    Ok(block[..filled].to_vec())
 }
 
 fn inspect_segment(

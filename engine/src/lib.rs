@@ -107,7 +107,7 @@ pub use recovery::{RecoveryReport, Verdict};
 pub use repair::{RepairError, RepairReport, RepairStep, repair, repair_on};
 pub use state_log::{CheckpointPolicy, StateError, StateLog, StateMachine, StateReport};
 pub use stats::Stats;
-pub use verify::{VerifyReport, verify, verify_on};
+pub use verify::{DamagedFile, VerifyReport, verify, verify_on};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -224,6 +224,16 @@ impl Parity {
         Ok((0..self.layout.slabs()).all(|slab| self.read_slab(segment, slab).1.is_empty()))
     }
 
+    /// Whether everything of the segment is there or can be rebuilt.
+    pub(crate) fn can_mend(&self, segment: &dyn DiskFile) -> io::Result<bool> {
+        for slab in 0..self.layout.slabs() {
+            if self.mended_slab(segment, slab)?.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Reads a slab and rebuilds its damaged units; how many those were. The fault is that there are
     /// more than the parity can make up for.
     pub(crate) fn mended_slab(

@@ -9,18 +9,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Access, BackendChoice, Disk, EntryKind, OsDisk};
+use crate::checkpoint::CheckpointReader;
+use crate::disk::{Access, BackendChoice, Disk, DiskFile, Entry, EntryKind, OsDisk};
 use crate::error::{Corruption, IoFailure, OpenError};
+use crate::format::parity::DigestWriter;
 use crate::format::segment::{Trailer, file_name};
 use crate::format::superblock::{Cut, Superblock};
+use crate::format::table::Digest;
 use crate::format::version::Fault;
 use crate::log_reader::{Look, look, not_found, superblock_of};
 use crate::names::{Name, classify};
+use crate::parity::Parity;
 use crate::recovery::{Verdict, read_header, read_trailer};
 use crate::segments::{Extent, Segment, read_index};
 use crate::wal::scan::Chain;
 use crate::window::{ScanEnd, Window};
-use crate::{Lsn, superblock};
+use crate::{Lsn, LsnRange, superblock};
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +45,18 @@ pub struct VerifyReport {
     pub records: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Every damaged place, apart from the verdict's.
+    /// Every damaged place, apart from the verdict's. Of a segment with parity, readers may see none of
+    /// it: see `notes`.
     pub damage: Vec<Corruption>,
+    /// Checkpoint files, the engine's and the embedder's.
+    pub checkpoints: u64,
+    /// Parity files.
+    pub parity_files: u64,
+    /// Checkpoint and parity files that are damaged. An older checkpoint serves, and parity is made
+    /// again by the scrub of an open log.
+    pub damaged_files: Vec<DamagedFile>,
+    /// Records that an earlier repair gave up.
+    pub lost: Vec<LsnRange>,
     /// Names in the directory that are not the log's.
     pub foreign: Vec<String>,
     /// What else deserves a look.
@@ -51,12 +65,21 @@ pub struct VerifyReport {
     pub writer_lives: bool,
 }
 
+/// A file beside the segments that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedFile {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
 impl VerifyReport {
-    /// Whether everything that had been durable is whole.
+    /// Whether everything that had been durable is whole, but for what a repair gave up.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let torn_at_worst = matches!(self.verdict, Verdict::Clean | Verdict::TornTail { .. });
-        torn_at_worst && self.damage.is_empty()
+        torn_at_worst && self.damage.is_empty() && self.damaged_files.is_empty()
     }
 }
 
@@ -92,6 +115,10 @@ pub fn verify_on(
         records: 0,
         bytes: 0,
         damage: Vec::new(),
+        checkpoints: 0,
+        parity_files: 0,
+        damaged_files: Vec::new(),
+        lost: Vec::new(),
         foreign: foreign.map(|entry| entry.name.clone()).collect(),
         notes: found.notes,
         writer_lives,
@@ -114,13 +141,15 @@ pub fn verify_on(
         }
         done += segment.extent().end_offset;
     }
+    verify_files(disk, &superblock, &entries, &found.segments, &mut report)
+        .map_err(|error| IoFailure::new("verify", &disk.describe(), error))?;
     verify_beyond(disk, &superblock, &entries_of(&entries), &mut report)
         .map_err(|error| IoFailure::new("verify", &disk.describe(), error))?;
     Ok(report)
 }
 
-fn entries_of(entries: &[crate::disk::Entry]) -> Vec<(u64, u64)> {
-    let segment = |entry: &crate::disk::Entry| match (classify(&entry.name), entry.kind) {
+fn entries_of(entries: &[Entry]) -> Vec<(u64, u64)> {
+    let segment = |entry: &Entry| match (classify(&entry.name), entry.kind) {
         (Name::Segment(number), EntryKind::File(bytes)) => Some((number, bytes)),
         _ => None,
     };
@@ -152,8 +181,12 @@ fn verify_segment(
     let mut window = Window::new(Arc::clone(&file), true);
     let mut chain = Chain::at_segment(&segment.header, cut);
     let mut extent = Extent::empty(&segment.header);
-    let end = window.scan(&mut chain, |batch, _| {
+    let mut digest = DigestWriter::new();
+    let end = window.scan(&mut chain, |batch, bytes| {
         extent.extend(batch);
+        // Lengths inside of a whole batch are right, unless its writer was wrong.
+        let _ = digest.add(batch, bytes);
+        report.lost.extend(batch.lost.map(|lost| batch.base_lsn..lost.end_lsn));
         report.batches += 1;
         report.records += u64::from(batch.record_count);
         report.bytes += u64::from(batch.length);
@@ -167,7 +200,10 @@ fn verify_segment(
         };
         let (number, offset) = (chain.segment, chain.offset);
         report.damage.push(Corruption { segment: number, offset, lsn: chain.lsn, fault });
+    } else if segment.is_sealed() {
+        check_digest(disk, segment, &digest.finish(), report)?;
     }
+    note_parity(disk, segment, &file, report)?;
     let block_bytes = segment.header.block_bytes;
     let trailer = read_trailer(&*file, segment.header.segment_bytes, block_bytes)?;
     if segment.is_sealed()
@@ -178,8 +214,95 @@ fn verify_segment(
     Ok(())
 }
 
+/// Compares the digest of the records with those that were taken when the segment was sealed.
+fn check_digest(
+    disk: &dyn Disk,
+    segment: &Segment,
+    digest: &Digest,
+    report: &mut VerifyReport,
+) -> std::io::Result<()> {
+    let listed = segment.table_entry().and_then(|entry| entry.digest);
+    let beside = match Parity::of(disk, segment) {
+        Ok(Ok(parity)) => Some(parity.digest()),
+        Ok(Err(_)) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    if [listed, beside].iter().flatten().any(|known| known != digest) {
+        let (number, lsn) = (segment.number(), segment.header.base_lsn);
+        let fault = Fault::Digest;
+        report.damage.push(Corruption { segment: number, offset: 0, lsn, fault });
+    }
+    Ok(())
+}
+
+/// Says of a damaged segment whether parity makes up for it.
+fn note_parity(
+    disk: &dyn Disk,
+    segment: &Segment,
+    file: &Arc<dyn DiskFile>,
+    report: &mut VerifyReport,
+) -> std::io::Result<()> {
+    let number = segment.number();
+    if !report.damage.iter().any(|damage| damage.segment == number) {
+        return Ok(());
+    }
+    if let Ok(Ok(parity)) = Parity::of(disk, segment)
+        && parity.can_mend(&**file)?
+    {
+        report.notes.push(format!(
+            "segment {number}: parity makes up for the damage; the scrub of an open log, or repair, \
+             mends it"
+        ));
+    }
+    Ok(())
+}
+
+/// Reads checkpoint and parity files.
+fn verify_files(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+    entries: &[Entry],
+    segments: &[Segment],
+    report: &mut VerifyReport,
+) -> std::io::Result<()> {
+    for entry in entries {
+        let fault = match classify(&entry.name) {
+            Name::Checkpoint(kind, lsn) => {
+                report.checkpoints += 1;
+                match CheckpointReader::open(disk, kind, lsn, superblock.log_id) {
+                    Ok(Ok(mut reader)) => reader.check().map(Result::err),
+                    Ok(Err(fault)) => Ok(Some(fault)),
+                    Err(error) => Err(error),
+                }
+            }
+            Name::Parity(number) => {
+                report.parity_files += 1;
+                match segments.iter().find(|segment| segment.number() == number) {
+                    Some(segment) => Parity::of(disk, segment).map(|opened| match opened {
+                        Ok(parity) if parity.is_whole() => None,
+                        Ok(_) => Some(Fault::Checksum),
+                        Err(fault) => Some(fault),
+                    }),
+                    // Left over from a segment that was dropped; the next open removes it.
+                    None => Ok(None),
+                }
+            }
+            _ => Ok(None),
+        };
+        let fault = match fault {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(_) => Some(Fault::Unreadable),
+            Ok(fault) => fault,
+        };
+        let name = entry.name.clone();
+        report.damaged_files.extend(fault.map(|fault| DamagedFile { name, fault }));
+    }
+    Ok(())
+}
+
 fn check_footer(
-    file: &dyn crate::disk::DiskFile,
+    file: &dyn DiskFile,
     segment: &Segment,
     trailer: &Trailer,
     found: Extent,

@@ -317,7 +317,7 @@ fn a_power_cut_during_a_repair() {
             is_done |= repaired.is_ok();
             let report = repair_on(&disk, true).expect("the rest is done");
             assert!(report.lost().is_empty() || report.lost() == [lost.clone()], "cut {cut}");
-            holds_all_but(&disk, &[lost.clone()], end);
+            holds_all_but(&disk, std::slice::from_ref(&lost), end);
         }
         if is_done {
             assert!(cut > 20, "a repair worth cutting: {cut}");

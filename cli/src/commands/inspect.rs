@@ -57,6 +57,21 @@ fn show(output: &mut BufWriter<File>, found: &Inspected, format: Format) -> io::
             write_segment(output, header, trailer)
         }
         Inspected::Batch { header, body_is_whole } => write_batch(output, header, *body_is_whole),
+        Inspected::Checkpoint { name, content: Ok(header) } => writeln!(
+            output,
+            "{name}: checkpoint at LSN {}, epoch {}, {} bytes of content",
+            header.lsn, header.epoch, header.content_bytes
+        ),
+        Inspected::Parity { name, content: Ok(header) } => writeln!(
+            output,
+            "{name}: parity of segment {}, LSN {}..{}, digest {}",
+            header.segment,
+            header.base_lsn,
+            header.end_lsn,
+            as_json::hex_digest(&header.digest)
+        ),
+        Inspected::Checkpoint { name, content: Err(fault) }
+        | Inspected::Parity { name, content: Err(fault) } => writeln!(output, "{name}: {fault}"),
         Inspected::Damage(corruption) => writeln!(output, "  damage: {corruption}"),
         Inspected::Other { name } => writeln!(output, "other: {}", name.escape_debug()),
         other => writeln!(output, "{other:?}"),

@@ -48,6 +48,16 @@ fn as_text(report: &VerifyReport) -> String {
     for damage in &report.damage {
         line("damage", damage);
     }
+    line(
+        "files",
+        &format_args!("{} checkpoints, {} parity", report.checkpoints, report.parity_files),
+    );
+    for file in &report.damaged_files {
+        line("damage", &format_args!("{}: {}", file.name, file.fault));
+    }
+    for range in &report.lost {
+        line("lost", &format_args!("records {}..{}, by a repair", range.start, range.end));
+    }
     for note in &report.notes {
         line("note", note);
     }
@@ -68,6 +78,14 @@ fn as_json(report: &VerifyReport) -> Value {
         "records": report.records,
         "bytes": report.bytes,
         "damage": report.damage.iter().map(corruption_as_json).collect::<Vec<_>>(),
+        "checkpoints": report.checkpoints,
+        "parity_files": report.parity_files,
+        "damaged_files": report.damaged_files.iter().map(|file| json!({
+            "name": file.name, "fault": file.fault.to_string(),
+        })).collect::<Vec<_>>(),
+        "lost": report.lost.iter().map(|range| json!({
+            "from_lsn": range.start.get(), "to_lsn": range.end.get(),
+        })).collect::<Vec<_>>(),
         "foreign": report.foreign,
         "notes": report.notes,
         "writer_lives": report.writer_lives,

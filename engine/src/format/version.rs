@@ -44,6 +44,8 @@ pub enum Fault {
     Missing,
     /// The medium does not give the bytes.
     Unreadable,
+    /// The digest over the records is not the one that was taken when they were sealed.
+    Digest,
     /// A batch at or beyond a recorded cut, from an epoch that was cut off.
     Void,
 }
@@ -62,6 +64,7 @@ impl std::fmt::Display for Fault {
             Fault::Short => f.write_str("the file ends too early"),
             Fault::Unreadable => f.write_str("the medium cannot be read there"),
             Fault::Missing => f.write_str("the file is missing"),
+            Fault::Digest => f.write_str("the records are not those that were sealed (digest)"),
             Fault::Void => f.write_str("cut off by a recorded truncation"),
         }
     }

@@ -38,7 +38,6 @@ fn batch(change: impl FnOnce(&mut BatchHeader)) -> Vec<u8> {
         body_checksum: 0,
         checksum: 0,
         lost: None,
-        lost: None,
     };
     change(&mut header);
     let mut buffer = Appendable::alone(512);

@@ -5,6 +5,8 @@
 
 use cairnlog_engine::Inspected;
 use cairnlog_engine::format::batch::{BatchHeader, Kind};
+use cairnlog_engine::format::checkpoint::CheckpointHeader;
+use cairnlog_engine::format::parity::ParityHeader;
 use cairnlog_engine::format::segment::{SegmentHeader, Trailer};
 use cairnlog_engine::format::superblock::Superblock;
 use cairnlog_engine::format::version::Fault;
@@ -37,6 +39,12 @@ pub(super) fn object(found: &Inspected) -> Value {
             value["body_is_whole"] = (*body_is_whole).into();
             ("batch", value)
         }
+        Inspected::Checkpoint { name, content } => {
+            ("checkpoint", with("name", name.as_str().into(), content.as_ref().map(checkpoint)))
+        }
+        Inspected::Parity { name, content } => {
+            ("parity", with("name", name.as_str().into(), content.as_ref().map(parity)))
+        }
         Inspected::Damage(corruption) => ("damage", corruption_as_json(corruption)),
         Inspected::Other { name } => ("other", json!({ "name": name })),
         other => ("unknown", json!({ "name": format!("{other:?}") })),
@@ -53,6 +61,32 @@ fn with(name: &str, number: Value, content: Result<Value, &Fault>) -> Value {
     let mut value = or_fault(content);
     value[name] = number;
     value
+}
+
+fn checkpoint(header: &CheckpointHeader) -> Value {
+    json!({
+        "lsn": header.lsn.get(),
+        "epoch": header.epoch.get(),
+        "time_ms": header.time_ms,
+        "content_bytes": header.content_bytes,
+        "log_id": hex(header.log_id),
+    })
+}
+
+fn parity(header: &ParityHeader) -> Value {
+    json!({
+        "segment": header.segment,
+        "base_lsn": header.base_lsn.get(),
+        "end_lsn": header.end_lsn.get(),
+        "segment_bytes": header.segment_bytes,
+        "digest": hex_digest(&header.digest),
+        "log_id": hex(header.log_id),
+    })
+}
+
+/// A digest in hexadecimal.
+pub(super) fn hex_digest(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn hex(id: u128) -> String {
