@@ -54,8 +54,9 @@ pub struct Config {
     pub checkpoints_kept: usize,
     /// Drop the oldest whole segments while the log is larger than this. Default: keep everything.
     pub retain_bytes: Option<u64>,
-    /// Drop whole segments whose last record is older than this by the wall clock of the records.
-    /// Default: keep everything.
+    /// Drop whole segments whose last record is older than the newest by more than this, by the wall clock
+    /// of the records. A clock that jumps forward by more than an hour drops nothing early: the age of
+    /// records grows at most twice as fast as time passes. Default: keep everything.
     pub retain_seconds: Option<u64>,
     /// Dropped segments kept for recycling. Default: 2.
     pub spare_segments_max: usize,

@@ -67,6 +67,8 @@ pub(crate) struct Maintenance {
     pub(crate) unlisted_segment: u64,
     /// A segment file that was prepared by an earlier life and is of the right length.
     pub(crate) prepared: Option<u64>,
+    /// When the log was opened, by the clock that never jumps.
+    pub(crate) opened_at_ms: u64,
     /// Whether the way of writing durably still has to be chosen.
     pub(crate) self_test_pending: bool,
     /// What the watermark says, and whether it says so durably.

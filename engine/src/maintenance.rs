@@ -41,6 +41,8 @@ const ROUND_PAUSE: Duration = Duration::from_millis(10);
 const TABLE_SEGMENTS: u64 = 16;
 /// The same when the log is closed.
 const TABLE_SEGMENTS_AT_CLOSE: u64 = 4;
+/// A wall clock that is ahead by no more than this is believed.
+const CLOCK_JUMP_MAX_MS: u64 = 3600 * 1000;
 /// Zeros are written in pieces of this size.
 const ZERO_BYTES: u64 = 1 << 20;
 /// No header block is longer, and no segment shorter.
@@ -221,6 +223,7 @@ impl Core {
             return Ok(());
         }
         let newest_ms = self.segments.last().map_or(0, |segment| segment.extent().last_time_ms);
+        let newest_ms = newest_ms.min(self.age_horizon_ms(maintenance));
         let oldest_ms =
             config.retain_seconds.map(|s| newest_ms.saturating_sub(s.saturating_mul(1000)));
         let mut bytes: u64 = self.segments.all().iter().map(|s| s.header.segment_bytes).sum();
@@ -235,6 +238,16 @@ impl Core {
             self.drop_first(maintenance, &segment)?;
         }
         Ok(())
+    }
+
+    /// How far retention by age believes the wall clock: no farther than it had come before, twice the
+    /// time that really passed since, and a bound. A clock that jumps forward, and even stays there,
+    /// drops nothing that is not that much older; what was missed is caught up with at double pace.
+    fn age_horizon_ms(&self, maintenance: &Maintenance) -> u64 {
+        let passed_ms = self.disk.elapsed_ms().saturating_sub(maintenance.opened_at_ms);
+        let believed_ms = maintenance.superblock.current().age_horizon_ms;
+        let limit_ms = believed_ms.saturating_add(passed_ms.saturating_mul(2));
+        self.disk.now_ms().min(limit_ms.saturating_add(CLOCK_JUMP_MAX_MS))
     }
 
     /// Drops whole segments that end at or before `lsn`; the new first LSN.
@@ -266,7 +279,9 @@ impl Core {
         segment: &Arc<Segment>,
     ) -> Result<(), IoFailure> {
         let (first_lsn, first_segment) = (segment.extent().end_lsn, segment.number() + 1);
+        let horizon_ms = self.age_horizon_ms(maintenance).saturating_sub(CLOCK_JUMP_MAX_MS);
         maintenance.superblock.change(|superblock| {
+            superblock.age_horizon_ms = superblock.age_horizon_ms.max(horizon_ms);
             superblock.first_lsn = first_lsn;
             superblock.first_segment = first_segment;
         })?;
@@ -332,6 +347,13 @@ impl Core {
     pub(crate) fn finish_maintenance(&self) -> Result<(), IoFailure> {
         let mut maintenance = self.lock_maintenance();
         self.list_segments(&mut maintenance, TABLE_SEGMENTS_AT_CLOSE)?;
+        if self.config.retain_seconds.is_some() {
+            // Without the bound, which a life would otherwise gain each time.
+            let horizon_ms = self.age_horizon_ms(&maintenance).saturating_sub(CLOCK_JUMP_MAX_MS);
+            maintenance.superblock.change(|superblock| {
+                superblock.age_horizon_ms = superblock.age_horizon_ms.max(horizon_ms);
+            })?;
+        }
         while self.note_watermark(&mut maintenance)? {}
         Ok(())
     }

@@ -157,6 +157,7 @@ mod tests {
             first_lsn: Lsn::FIRST,
             first_segment: 1,
             cut: Cut::default(),
+            age_horizon_ms: 0,
             cell: Vec::new(),
         }
     }

@@ -10,8 +10,8 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use super::{Aligned, Completion, Mapping, Write};
 
@@ -108,6 +108,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
 
     /// Milliseconds since 1970, by a clock that may jump.
     fn now_ms(&self) -> u64;
+
+    /// Milliseconds since some moment of this process, by a clock that never jumps.
+    fn elapsed_ms(&self) -> u64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 
     /// A fresh random identity.
     ///

@@ -13,6 +13,8 @@ pub const COPY_BYTES: usize = 4096;
 /// The most that the durable user cell holds.
 pub const CELL_BYTES_MAX: usize = 1024;
 const CHECKSUM_AT: usize = COPY_BYTES - 4;
+/// Behind the longest cell.
+const AGE_HORIZON_AT: usize = 144 + CELL_BYTES_MAX;
 
 /// A place in the log from which an older epoch is void.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Superblock {
     pub first_segment: u64,
     /// The last truncation.
     pub cut: Cut,
+    /// How far retention by age has come to believe the wall clock; 0 when nothing is known.
+    pub age_horizon_ms: u64,
     /// Whatever the embedder put there, at most [`CELL_BYTES_MAX`].
     pub cell: Vec<u8>,
 }
@@ -89,6 +93,7 @@ impl Superblock {
         e.u64(self.cut.offset);
         e.u64(self.cut.epoch.get());
         e.bytes(&self.cell);
+        Encoder::new(&mut block[AGE_HORIZON_AT..]).u64(self.age_horizon_ms);
         seal_block(block, CHECKSUM_AT);
     }
 
@@ -146,6 +151,7 @@ impl Superblock {
             first_lsn,
             first_segment,
             cut,
+            age_horizon_ms: Decoder::new(&block[AGE_HORIZON_AT..]).u64(),
             cell: d.bytes(cell_bytes).to_vec(),
         })
     }
@@ -169,6 +175,7 @@ mod tests {
             first_lsn: Lsn::new(7),
             first_segment: 8,
             cut: Cut { lsn: Lsn::new(1), segment: 1, offset: 4096, epoch: Epoch::new(2) },
+            age_horizon_ms: 10,
             cell: b"applied=7".to_vec(),
         };
         let mut block = vec![0; COPY_BYTES];

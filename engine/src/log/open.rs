@@ -140,6 +140,7 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<SuperblockStore, OpenError
         first_lsn: Lsn::FIRST,
         first_segment: 1,
         cut: Cut::default(),
+        age_horizon_ms: 0,
         cell: Vec::new(),
     };
     SuperblockStore::create(disk, first)
@@ -201,10 +202,15 @@ impl Opening {
         finish_cut(disk, &mut self.superblock, &report.verdict, &found)?;
         sync_tail(&found)?;
         let inflight_bytes_max = self.config.inflight_bytes_max as u64;
+        // What a log without a horizon says of itself, or else this moment.
+        let age_horizon_ms = if found.end.time_ms > 0 { found.end.time_ms } else { disk.now_ms() };
         self.superblock.change(|superblock| {
             superblock.promised_epoch = report.epoch;
             superblock.start_counter = report.start_counter;
             superblock.inflight_bytes_max = inflight_bytes_max;
+            if superblock.age_horizon_ms == 0 {
+                superblock.age_horizon_ms = age_horizon_ms;
+            }
         })?;
         Ok((found, report))
     }
@@ -289,6 +295,7 @@ impl Opening {
             checkpoints: cleaned.checkpoints,
             unlisted_segment: first_segment + found.segments_listed,
             prepared: cleaned.prepared,
+            opened_at_ms: self.disk.elapsed_ms(),
             self_test_pending: config.durable_write.is_none(),
             noted_lsn: Lsn::NONE,
             noted_durably: false,

@@ -309,6 +309,7 @@ pub(super) fn superblock(disk: &dyn Disk) -> Result<Superblock, RepairError> {
         first_lsn: first.base_lsn,
         first_segment: first.segment,
         cut: Cut::default(),
+        age_horizon_ms: 0,
         cell: Vec::new(),
     })
 }

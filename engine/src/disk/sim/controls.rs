@@ -58,7 +58,14 @@ impl SimDisk {
         state.capacity_bytes = bytes.map(|bytes| bytes.saturating_add(state.names.used_bytes()));
     }
 
-    /// Sets the clock; each operation advances it by 1 ms.
+    /// Lets time pass, by all clocks.
+    pub fn pass_ms(&self, ms: u64) {
+        let mut state = self.shared.state();
+        state.now_ms = state.now_ms.saturating_add(ms);
+        state.elapsed_ms = state.elapsed_ms.saturating_add(ms);
+    }
+
+    /// Sets the wall clock, which then jumps; each operation advances it by 1 ms.
     pub fn set_now_ms(&self, now_ms: u64) {
         self.shared.state().now_ms = now_ms;
     }

@@ -171,6 +171,10 @@ impl Disk for SimDisk {
         self.shared.state().now_ms
     }
 
+    fn elapsed_ms(&self) -> u64 {
+        self.shared.state().elapsed_ms
+    }
+
     fn random_id(&self) -> io::Result<u128> {
         let mut state = self.checked()?;
         Ok(u128::from(state.random.next()) << 64 | u128::from(state.random.next()))

@@ -91,6 +91,8 @@ pub(super) struct State {
     pub(super) names: Names,
     pub(super) random: Random,
     pub(super) now_ms: u64,
+    /// Of the clock that never jumps.
+    pub(super) elapsed_ms: u64,
     pub(super) queue_depth: usize,
     /// The number of the lock that is held.
     pub(super) lock: Option<u64>,
@@ -111,6 +113,7 @@ impl State {
             names: Names::default(),
             random: Random::new(seed),
             now_ms: START_MS,
+            elapsed_ms: 0,
             queue_depth: QUEUE_DEPTH,
             lock: None,
             capacity_bytes: None,
@@ -138,7 +141,8 @@ impl State {
         // A cut during a read is one during the operation after it.
         if kind != OperationKind::Read {
             self.operations += 1;
-            self.now_ms += 1;
+            self.now_ms = self.now_ms.saturating_add(1);
+            self.elapsed_ms += 1;
             if self.cut_at.is_some_and(|at| self.operations >= at) {
                 self.has_power = false;
                 return Ok(Step::Cut);
