@@ -280,8 +280,11 @@ impl Core {
     ) -> Result<(), IoFailure> {
         let (first_lsn, first_segment) = (segment.extent().end_lsn, segment.number() + 1);
         let horizon_ms = self.age_horizon_ms(maintenance).saturating_sub(CLOCK_JUMP_MAX_MS);
+        let retains_by_age = self.config.retain_seconds.is_some();
         maintenance.superblock.change(|superblock| {
-            superblock.age_horizon_ms = superblock.age_horizon_ms.max(horizon_ms);
+            if retains_by_age {
+                superblock.age_horizon_ms = superblock.age_horizon_ms.max(horizon_ms);
+            }
             superblock.first_lsn = first_lsn;
             superblock.first_segment = first_segment;
         })?;

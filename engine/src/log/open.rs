@@ -202,13 +202,14 @@ impl Opening {
         finish_cut(disk, &mut self.superblock, &report.verdict, &found)?;
         sync_tail(&found)?;
         let inflight_bytes_max = self.config.inflight_bytes_max as u64;
+        let retains_by_age = self.config.retain_seconds.is_some();
         // What a log without a horizon says of itself, or else this moment.
         let age_horizon_ms = if found.end.time_ms > 0 { found.end.time_ms } else { disk.now_ms() };
         self.superblock.change(|superblock| {
             superblock.promised_epoch = report.epoch;
             superblock.start_counter = report.start_counter;
             superblock.inflight_bytes_max = inflight_bytes_max;
-            if superblock.age_horizon_ms == 0 {
+            if superblock.age_horizon_ms == 0 && retains_by_age {
                 superblock.age_horizon_ms = age_horizon_ms;
             }
         })?;
