@@ -32,7 +32,7 @@ use crate::faults::Operation;
 use crate::filesystem::{Device, Served, Way};
 use crate::store::{Lost, Store};
 
-/// No test here takes a tenth of it.
+/// For one driver. No test takes a tenth of it on a machine that is not busy.
 const CASE_MAX: Duration = Duration::from_secs(120);
 /// Enough where every request is answered soon.
 const SERVERS: usize = 4;
