@@ -79,23 +79,24 @@ impl Core {
         let _guard = self.poison_on_panic();
         let _turn = self.take_turn();
         self.check(records)?;
-        let (mut state, first, commit) = self.push(records, producer)?;
+        let (mut state, first, commit) = self.push(records, producer, None)?;
         state.writer.add_waiter();
         self.drive_or_wait(state, &commit)?;
         Ok(first)
     }
 
-    /// Appends records without waiting.
+    /// Appends records without waiting; with `refusals`, only if no more records were refused so far.
     pub(crate) fn submit<R: AsRef<[u8]>>(
         &self,
         records: &[R],
         producer: Option<Producer>,
         durable_soon: bool,
+        refusals: Option<u64>,
     ) -> Result<(Lsn, Arc<Commit>), AppendError> {
         let _guard = self.poison_on_panic();
         let _turn = self.take_turn();
         self.check(records)?;
-        let (mut state, first, commit) = self.push(records, producer)?;
+        let (mut state, first, commit) = self.push(records, producer, refusals)?;
         if !durable_soon {
             state.writer.mark_unheard();
         }
@@ -174,6 +175,7 @@ impl Core {
         &self,
         records: &[R],
         producer: Option<Producer>,
+        refusals: Option<u64>,
     ) -> Result<(MutexGuard<'_, State>, Lsn, Arc<Commit>), AppendError> {
         let mut state = self.lock_state();
         loop {
@@ -182,6 +184,9 @@ impl Core {
             }
             if let Some(poison) = state.writer.poison() {
                 return Err(poison.clone());
+            }
+            if refusals.is_some_and(|refusals| refusals != state.refusals) {
+                return Err(state.refused.clone().expect("counted with its reason"));
             }
             state = match state.writer.push(records, producer) {
                 Push::Pushed(first, commit) => return Ok((state, first, commit)),
@@ -313,6 +318,8 @@ impl Core {
             if has_unheard {
                 state.given_up = Some(refused.clone());
             }
+            state.refusals += 1;
+            state.refused = Some(refused.clone());
             ended.add(commit, Err(refused));
         }
         state

@@ -45,6 +45,9 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     /// Why buffered records were given up; the next sync says so, once.
     pub(crate) given_up: Option<AppendError>,
+    /// How often records were refused after they had been taken, and why the last time.
+    pub(crate) refusals: u64,
+    pub(crate) refused: Option<AppendError>,
     /// Threads that waited for the last batch or were waiting when it ended: so many are likely to
     /// append again at once.
     pub(crate) expected_waiters: u32,

@@ -48,6 +48,14 @@ impl IoFailure {
     }
 }
 
+/// Whether an error of a read says something about the file. That this process may not open it, or has
+/// no descriptor or memory left, is no damage.
+pub(crate) fn is_of_the_file(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS, Errno::PERM];
+    !own.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Why a log could not be opened. Nothing was acknowledged, and nothing of anyone else's was touched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -98,7 +98,7 @@ pub use config::{Config, ConfigError, RECORD_BYTES_MAX};
 pub use epoch::Epoch;
 pub use error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
 pub use inspect::{Inspected, inspect, inspect_on};
-pub use log::{Buffered, Log, Ticket};
+pub use log::{Buffered, InOrder, Log, Ticket};
 pub use log_reader::LogReader;
 pub use lsn::{Lsn, LsnRange};
 pub use reader::{Records, Tail};

@@ -6,6 +6,7 @@
 //! Threads: a [`Log`] is used by any number of threads; it has one thread that writes for tickets and
 //! one for background work, which end when it is dropped.
 
+mod in_order;
 mod open;
 
 use std::future::Future;
@@ -30,6 +31,8 @@ use crate::stats::{Counters, Stats};
 use crate::wal::commit::Commit;
 use crate::wal::steps::Producer;
 use crate::{Lsn, LsnRange};
+
+pub use in_order::InOrder;
 
 /// A durable log: one writer for each directory, any number of threads.
 ///
@@ -126,7 +129,7 @@ impl Log {
     /// # Errors
     /// As for [`Log::submit`].
     pub fn submit_batch<R: AsRef<[u8]>>(&self, records: &[R]) -> Result<Ticket, AppendError> {
-        let (first, commit) = self.core.submit(records, None, true)?;
+        let (first, commit) = self.core.submit(records, None, true, None)?;
         let lsns = first..first.plus(records.len() as u64);
         Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
     }
@@ -134,7 +137,8 @@ impl Log {
     /// Like [`Log::submit_batch`], and notes with the records who appends them: `producer_id` gave the
     /// first of them the number `first_sequence`, and the others those that follow. After a crash
     /// [`Log::next_sequence`] tells the producer where to go on. Nothing is refused: not to append twice
-    /// is up to the producer.
+    /// is up to the producer, and to leave nothing out: with several batches on their way, use
+    /// [`Log::in_order`].
     ///
     /// # Errors
     /// As for [`Log::submit`].
@@ -145,7 +149,7 @@ impl Log {
         records: &[R],
     ) -> Result<Ticket, AppendError> {
         let producer = Producer { id: producer_id, first_sequence };
-        let (first, commit) = self.core.submit(records, Some(producer), true)?;
+        let (first, commit) = self.core.submit(records, Some(producer), true, None)?;
         let lsns = first..first.plus(records.len() as u64);
         Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
     }
@@ -166,7 +170,7 @@ impl Log {
     /// As for [`Log::append`]. A failed write shows with the next call; that a buffered record was
     /// given up, because the disk was full, with the next [`Log::sync`].
     pub fn append_buffered(&self, record: &[u8]) -> Result<Buffered, AppendError> {
-        self.core.submit(&[record], None, false).map(|(first, _)| Buffered(first))
+        self.core.submit(&[record], None, false, None).map(|(first, _)| Buffered(first))
     }
 
     /// Makes everything appended so far durable; everything below the answer is.

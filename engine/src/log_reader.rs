@@ -223,8 +223,11 @@ fn goes_on(disk: &dyn Disk, found: &Examined) -> Result<bool, OpenError> {
         let header = read_header(&*file, found.end.block_bytes)?;
         Ok(header.is_ok_and(|header| found.end.continues_in(&header)))
     };
+    let unreadable = matches!(&found.corruption, Some(c) if c.fault == Fault::Unreadable);
     match next() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        // What the medium did not give before, it does not give now: what was found stands.
+        Err(_) if unreadable => Ok(false),
         other => Ok(other.map_err(|error| IoFailure::new("look at", &disk.describe(), error))?),
     }
 }

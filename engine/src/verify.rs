@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::CheckpointReader;
 use crate::disk::{Access, BackendChoice, Disk, DiskFile, Entry, EntryKind, OsDisk};
-use crate::error::{Corruption, IoFailure, OpenError};
+use crate::error::{Corruption, IoFailure, OpenError, is_of_the_file};
 use crate::format::parity::DigestWriter;
 use crate::format::segment::{Trailer, file_name};
 use crate::format::superblock::{Cut, Superblock};
@@ -134,8 +134,11 @@ pub fn verify_on(
             // Whatever was seen of it, its file may have become another one.
             report.damage.retain(|damage| damage.segment != segment.number());
             report.notes.push(format!("segment {}: dropped meanwhile", segment.number()));
-        } else if verified.is_err() {
+        } else if let Err(error) = verified {
             let (number, lsn) = (segment.number(), segment.header.base_lsn);
+            if !is_of_the_file(&error) {
+                return Err(IoFailure::new("read", &file_name(number), error).into());
+            }
             let fault = Fault::Unreadable;
             report.damage.push(Corruption { segment: number, offset: 0, lsn, fault });
         }

@@ -561,6 +561,29 @@ fn a_full_disk_refuses_appends_until_there_is_room() {
     }
 }
 
+/// What is behind a refused ticket is refused too, before anybody knows of the refusal.
+#[test]
+fn tickets_in_order_leave_no_hole_on_a_full_disk() {
+    let disk = SimDisk::new(1);
+    let mut model = Model::default();
+    let (log, _) = open(&disk).expect("an empty disk opens");
+    disk.set_free_bytes(Some(0));
+    fill(&mut model, &log);
+    let in_order = log.in_order();
+    let first = in_order.submit_batch(&[[1; 8000]]).expect("it waits for a segment");
+    // Somebody else finds out that there is no room.
+    assert!(matches!(log.append(&[2; 10]), Err(AppendError::Full(_))));
+    disk.set_free_bytes(None);
+    let behind = in_order.submit_batch(&[[3; 8000]]);
+    assert!(matches!(behind, Err(AppendError::Full(_))), "{behind:?}");
+    assert!(matches!(first.wait(), Err(AppendError::Full(_))));
+    let in_order = log.in_order();
+    let again = in_order.submit_batch(&[[1; 8000]]).expect("there is room");
+    assert!(in_order.submit_batch(&[[1; 1 << 16]]).is_err(), "too large");
+    assert!(in_order.submit_batch(&[[1; 8000]]).is_err(), "behind what is too large");
+    assert_eq!(again.wait().expect("there is room").next(), log.end_lsn());
+}
+
 /// A recycled segment takes no room, so that a trim is enough.
 #[test]
 fn a_trim_makes_room_on_a_full_disk() {

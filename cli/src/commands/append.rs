@@ -7,7 +7,8 @@
 //! Invariants
 //!  P1. With `--ack local` an LSN is published after its ticket said that it is durable, and after all
 //!      before it.
-//!  P2. After the first record that could not be stored, nothing is acknowledged any more.
+//!  P2. After the first record that could not be stored, nothing is acknowledged any more, and no line
+//!      behind it is stored: what the log holds of the input has no hole.
 //!
 //! Bounds: a buffer for the longest line, [`TICKETS_MAX`] tickets, and what the log has on its way.
 
@@ -18,10 +19,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use cairnlog_engine::{AppendError, Log, RECORD_BYTES_MAX, Ticket};
+use cairnlog_engine::{AppendError, InOrder, Log, RECORD_BYTES_MAX, Ticket};
 
 use super::opening;
 use crate::args::{Ack, AppendArgs};
@@ -43,7 +43,6 @@ pub(crate) fn run(args: &AppendArgs) -> Result<Exit, Failure> {
     let lines = Lines::new(line_bytes_max, BATCH_BYTES_MAX.min(config.batch_bytes_max));
     let (log, _) = opening::open(&args.directory.path, config)?;
     let producer = args.producer.map(|id| Producer::find(&log, id)).transpose()?;
-    let log = Arc::new(log);
     let acks = if args.print_lsn { Some(Acks::start()?) } else { None };
     let publisher = acks.as_ref().map(Acks::publisher);
     let (early, late) = match args.ack {
@@ -52,9 +51,9 @@ pub(crate) fn run(args: &AppendArgs) -> Result<Exit, Failure> {
     };
 
     let (tickets, submitted) = sync_channel(TICKETS_MAX);
-    let log_of_feed = Arc::clone(&log);
+    let log_in_order = log.in_order();
     let feed =
-        Feed { log: log_of_feed, lines, producer, tickets, early, line_bytes_max, input_name };
+        Feed { log: log_in_order, lines, producer, tickets, early, line_bytes_max, input_name };
     let feeding = std::thread::Builder::new()
         .name("input".to_owned())
         .spawn(move || feed.run(input))
@@ -64,7 +63,6 @@ pub(crate) fn run(args: &AppendArgs) -> Result<Exit, Failure> {
         // The input is over, or the log refused something.
         Ok(()) => {
             let fed = feeding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let log = Arc::into_inner(log).expect("the other threads have ended");
             // The worse news first: a poisoned log.
             log.close().map_err(Failure::from).and(fed)
         }
@@ -130,7 +128,7 @@ impl Producer {
 
 /// The thread that reads.
 struct Feed {
-    log: Arc<Log>,
+    log: InOrder,
     lines: Lines,
     producer: Option<Producer>,
     tickets: SyncSender<Ticket>,
@@ -173,7 +171,7 @@ impl Feed {
 
 /// Submits lines, less those that the log holds of this producer already.
 fn submit(
-    log: &Log,
+    log: &InOrder,
     producer: &mut Option<Producer>,
     lines: &[&[u8]],
 ) -> Result<Option<Ticket>, AppendError> {

@@ -307,6 +307,8 @@ impl Opening {
             driver: Driver::Nobody,
             closed: false,
             given_up: None,
+            refusals: 0,
+            refused: None,
             expected_waiters: 0,
             last_write: Duration::ZERO,
             durable: Vec::new(),

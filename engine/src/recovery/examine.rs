@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::TailFacts;
 use crate::checkpoint;
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry, EntryKind};
-use crate::error::{Corruption, IoFailure, OpenError};
+use crate::error::{Corruption, IoFailure, OpenError, is_of_the_file};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::bytes::to_usize;
 use crate::format::segment::{SegmentHeader, Trailer, file_name, parse_file_name};
@@ -205,9 +205,10 @@ impl Examiner<'_> {
         }
     }
 
-    /// Whoever only looks goes on, and reports it; an open that could not read says so.
+    /// Whoever only looks goes on, and reports it; an open that could not read says so, and so does a
+    /// look that failed for a reason of its own.
     fn unreadable(&mut self, segment: u64, error: io::Error) -> Result<(), IoFailure> {
-        if self.access == Access::Write {
+        if self.access == Access::Write || !is_of_the_file(&error) {
             return Err(IoFailure::new("read", &file_name(segment), error));
         }
         self.damaged(segment, Fault::Unreadable);

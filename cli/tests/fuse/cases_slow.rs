@@ -1,0 +1,155 @@
+//! A disk that is slow, and one that does not answer.
+//!
+//! What the engine does with a disk that hangs, as of now: nothing is acknowledged, what can be read
+//! without the disk's answer is read, and everything goes on when the disk does. There is no deadline: an
+//! append, a close and a drop wait for as long as it takes. The tests hold the disk for a short time only.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use cairnlog_engine::disk::DurableWrite;
+use cairnlog_engine::{AppendError, Log, Lsn};
+
+use crate::common::{Random, Running};
+use crate::faults::{Faults, Operation};
+use crate::filesystem::Way;
+use crate::mount::{Mount, under_both_drivers};
+use crate::program::{append, lines_in};
+use crate::store::{Lost, Store};
+use crate::workload::{Model, config};
+
+/// Long enough that an answer that comes at all has come.
+const A_WHILE: Duration = Duration::from_millis(250);
+
+#[test]
+fn d18_slow_disk_stays_bounded() {
+    under_both_drivers(|backend| {
+        let mount = Mount::new(Store::default(), Way::Direct);
+        let mut config = config(backend, DurableWrite::Dsync);
+        config.segment_bytes = 1 << 20;
+        (config.record_bytes_max, config.batch_bytes_max) = (4096, 16 << 10);
+        config.inflight_bytes_max = (16 << 10) + (256 << 10) + 4;
+        let (log, _) = Log::open(mount.log(), config.clone()).unwrap();
+        log.append(b"the segment is ready").unwrap();
+        mount.device.faults(|faults| faults.delay = Some(Duration::from_millis(4)));
+        let mut tickets = Vec::new();
+        let mut most = 0;
+        for _ in 0..600 {
+            tickets.push(log.submit(&[7; 4096]).unwrap());
+            // In this order: what becomes durable in between makes the difference smaller.
+            let end_lsn = log.end_lsn();
+            most = most.max(end_lsn.since(log.durable_lsn()) * 4096);
+        }
+        let bytes_max = config.inflight_bytes_max as u64;
+        assert!(most <= bytes_max, "{most} bytes were on their way, {bytes_max} may be");
+        assert!(most > bytes_max / 2, "{most}: the disk was not slow");
+        for ticket in tickets {
+            ticket.wait().unwrap();
+        }
+        mount.device.faults(Faults::lift);
+        log.close().unwrap();
+    });
+}
+
+#[test]
+fn d19_hung_disk_acknowledges_nothing_and_goes_on_when_it_answers() {
+    under_both_drivers(|backend| {
+        let mount = Mount::that_hangs(Way::Direct);
+        let config = config(backend, DurableWrite::WriteThenSync);
+        let (log, _) = Log::open(mount.log(), config.clone()).unwrap();
+        let mut model = Model::default();
+        model.append_together(&log, 3).unwrap();
+        for held in [Operation::Write, Operation::Sync] {
+            let durable_lsn = log.durable_lsn();
+            mount.device.faults(|faults| faults.held.push(held));
+            let (appended, answer) = channel();
+            std::thread::scope(|scope| {
+                let (log, model) = (&log, &mut model);
+                scope.spawn(move || {
+                    let result = model.append_together(log, 2).and_then(|()| model.append(log));
+                    appended.send(result).unwrap();
+                });
+                let waited = answer.recv_timeout(A_WHILE);
+                assert!(matches!(waited, Err(RecvTimeoutError::Timeout)), "{waited:?}");
+                assert_eq!(log.durable_lsn(), durable_lsn);
+                assert_eq!(log.read(Lsn::FIRST).unwrap().lsn, Lsn::FIRST);
+                mount.device.faults(Faults::lift);
+                answer.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
+            });
+            assert!(log.durable_lsn() > durable_lsn);
+        }
+        log.close().unwrap();
+        model.check(&mount.log(), &config);
+    });
+}
+
+#[test]
+fn d19_hung_disk_that_dies_poisons_and_lets_go() {
+    under_both_drivers(|backend| {
+        let mount = Mount::that_hangs(Way::Cached);
+        let config = config(backend, DurableWrite::Dsync);
+        let (log, _) = Log::open(mount.log(), config.clone()).unwrap();
+        let mut model = Model::default();
+        model.append_together(&log, 3).unwrap();
+        mount.device.faults(|faults| faults.held.extend([Operation::Write, Operation::Sync]));
+        std::thread::scope(|scope| {
+            let appending = scope.spawn(|| model.append_together(&log, 4));
+            std::thread::sleep(A_WHILE);
+            assert!(!appending.is_finished());
+            mount.device.cut();
+            assert!(appending.join().unwrap().is_err());
+        });
+        assert!(matches!(log.close(), Err(AppendError::Poisoned(_))));
+        let mount = mount.after_power_cut(Lost::Some, &mut Random::new());
+        model.check(&mount.log(), &config);
+    });
+}
+
+#[test]
+fn d19_hung_read_holds_up_no_append() {
+    under_both_drivers(|backend| {
+        let mount = Mount::that_hangs(Way::Direct);
+        let config = config(backend, DurableWrite::Dsync);
+        let mut model = Model::default();
+        model.run(&mount.log(), &config).unwrap();
+        let (log, _) = Log::open(mount.log(), config.clone()).unwrap();
+        mount.device.faults(|faults| faults.held.push(Operation::Read));
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| log.iter(..).unwrap().all(|record| record.is_ok()));
+            std::thread::sleep(A_WHILE);
+            assert!(!reading.is_finished(), "nothing was read from the disk");
+            for _ in 0..3 {
+                model.append(&log).unwrap();
+            }
+            mount.device.faults(Faults::lift);
+            assert!(reading.join().unwrap());
+        });
+        log.close().unwrap();
+        model.check(&mount.log(), &config);
+    });
+}
+
+#[test]
+fn d19_hung_disk_under_the_program() {
+    under_both_drivers(|backend| {
+        let mount = Mount::that_hangs(Way::Cached);
+        let mut running = Running::start(&mut append(&mount.log(), backend));
+        running.say("one\n");
+        assert_eq!(running.hear(), "1\n");
+        mount.device.faults(|faults| faults.held.push(Operation::Write));
+        running.say("two\n");
+        let (heard, answer) = channel();
+        let hearing = std::thread::spawn(move || {
+            let line = running.hear();
+            heard.send(()).unwrap();
+            (line, running)
+        });
+        assert_eq!(answer.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout), "no LSN");
+        mount.device.cut();
+        let (line, mut running) = hearing.join().unwrap();
+        assert_eq!(line, "", "an LSN that is not durable");
+        assert_eq!(running.child.wait().unwrap().code(), Some(3));
+        let mount = mount.after_power_cut(Lost::All, &mut Random::new());
+        assert_eq!(lines_in(&mount.log()), ["one"]);
+    });
+}

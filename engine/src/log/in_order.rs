@@ -1,0 +1,75 @@
+//! Tickets that keep their order also when the disk is full.
+//!
+//! Owns [`InOrder`]. A refused ticket is in the log neither before nor after a retry; what was submitted
+//! behind it, before anybody knew, must not get there alone.
+//!
+//! Invariant: of the records submitted through one handle, the log holds a first part, without a hole.
+//! Threads: one at a time, or the order is nobody's.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Log, Ticket};
+use crate::core::Core;
+use crate::error::AppendError;
+use crate::wal::steps::Producer;
+
+/// Submits records that mean nothing without those in front of them; see [`Log::in_order`].
+#[derive(Debug)]
+pub struct InOrder {
+    core: Arc<Core>,
+    refusals: u64,
+    /// The first error of a call.
+    ended: OnceLock<AppendError>,
+}
+
+impl Log {
+    /// A handle to submit several batches in a row. After an error of one of its calls, or after records
+    /// in the log were refused, because of a full disk for example, whatever is submitted through it is
+    /// refused with the same error, so that the log never holds a later batch without an earlier one.
+    /// Take a new handle to go on, from the first record that was refused.
+    #[must_use]
+    pub fn in_order(&self) -> InOrder {
+        let refusals = self.core.lock_state().refusals;
+        InOrder { core: Arc::clone(&self.core), refusals, ended: OnceLock::new() }
+    }
+}
+
+impl InOrder {
+    /// Like [`Log::submit_batch`].
+    ///
+    /// # Errors
+    /// As there; and from then on always the first one.
+    pub fn submit_batch<R: AsRef<[u8]>>(&self, records: &[R]) -> Result<Ticket, AppendError> {
+        self.submit(records, None)
+    }
+
+    /// Like [`Log::submit_batch_as`].
+    ///
+    /// # Errors
+    /// As for [`InOrder::submit_batch`].
+    pub fn submit_batch_as<R: AsRef<[u8]>>(
+        &self,
+        producer_id: u128,
+        first_sequence: u64,
+        records: &[R],
+    ) -> Result<Ticket, AppendError> {
+        self.submit(records, Some(Producer { id: producer_id, first_sequence }))
+    }
+
+    fn submit<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+        producer: Option<Producer>,
+    ) -> Result<Ticket, AppendError> {
+        if let Some(error) = self.ended.get() {
+            return Err(error.clone());
+        }
+        let submitted = self.core.submit(records, producer, true, Some(self.refusals));
+        let (first, commit) = submitted.inspect_err(|error| {
+            // It can only be set already by another thread, and then to an error as well.
+            let _ = self.ended.set(error.clone());
+        })?;
+        let lsns = first..first.plus(records.len() as u64);
+        Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
+    }
+}
