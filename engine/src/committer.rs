@@ -133,6 +133,33 @@ impl Core {
         }
     }
 
+    /// The same without ever being the thread that writes: a disk that does not answer keeps the caller no
+    /// longer than the deadline. For closing, where the hop to the commit thread costs nobody anything.
+    pub(crate) fn sync_at_close(&self) -> Result<(), AppendError> {
+        if !self.has_threads {
+            return self.sync().map(drop);
+        }
+        loop {
+            let pending = self.lock_state().writer.last_commit().map(Arc::clone);
+            let Some(commit) = pending else { return self.sync().map(drop) };
+            self.kick_commit_thread();
+            loop {
+                match commit.wait(self.stall_interval()) {
+                    Wake::Ended(ended) => {
+                        ended?;
+                        break;
+                    }
+                    Wake::TimedOut => self.check_stall(),
+                    Wake::Lead => {
+                        if commit.accept_lead() {
+                            self.kick_commit_thread();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Waits for a commit on behalf of a ticket. Without threads, the waiter is the one that writes.
     pub(crate) fn wait(&self, commit: &Arc<Commit>) -> Result<(), AppendError> {
         let _guard = self.poison_on_panic();
@@ -238,8 +265,9 @@ impl Core {
     /// Waits for a commit, and drives when asked to.
     fn wait_or_lead(&self, commit: &Arc<Commit>) -> Result<(), AppendError> {
         loop {
-            match commit.wait() {
+            match commit.wait(self.stall_interval()) {
                 Wake::Ended(ended) => return ended,
+                Wake::TimedOut => self.check_stall(),
                 Wake::Lead if !commit.accept_lead() => {}
                 Wake::Lead => {
                     let state = self.lock_state();
@@ -289,7 +317,9 @@ impl Core {
             Poll::Write(write) => {
                 drop(state);
                 let start = Instant::now();
+                self.note_answer();
                 let result = write.file.write_durable_at(&write.bytes, write.offset);
+                self.note_answer();
                 let took = start.elapsed();
                 let mut state = self.lock_state();
                 state.last_write = took;
@@ -309,6 +339,7 @@ impl Core {
         ended: &mut Ended,
     ) -> MutexGuard<'a, State> {
         drop(state);
+        self.note_answer();
         let prepared = self.prepare_segment();
         let mut state = self.lock_state();
         if let Err(failure) = prepared
@@ -435,6 +466,9 @@ impl Core {
             drop(state);
             ended.finish();
             let waited = queue.wait(&mut completions, None);
+            if !completions.is_empty() {
+                self.note_answer();
+            }
             self.commit_sleeps.store(false, Ordering::SeqCst);
             if let Err(error) = waited {
                 self.fail(IoFailure::new("wait for", "write queue", error));
@@ -511,6 +545,7 @@ impl Core {
             Poll::Write(write) => {
                 drop(state);
                 let Write { id, .. } = write;
+                self.note_answer();
                 let submitted = queue.submit(write);
                 let mut state = self.lock_state();
                 if let Err(error) = submitted {

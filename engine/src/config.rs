@@ -39,6 +39,10 @@ pub struct Config {
     pub commit_delay_us: u32,
     /// What is known to be durable is noted beside the log at most this often. Default: 25.
     pub watermark_interval_ms: u32,
+    /// When the disk has not answered for so long, the log is poisoned: whoever waits gets the error, and
+    /// nothing that comes later is acknowledged. A thread that is itself inside of the system call
+    /// returns only with that. 0: wait for ever. Default: 30 seconds.
+    pub stall_deadline_ms: u32,
     /// Whether a parity file is written beside each sealed segment, off the write path: 1/32 of its bytes,
     /// and checksums, for which any 32 damaged blocks of 4 KiB in each 4 MiB are rebuilt when they are
     /// read, and by the scrub. Default: true.
@@ -83,6 +87,7 @@ impl Default for Config {
             hot_bytes_max: 8 << 20,
             commit_delay_us: 0,
             watermark_interval_ms: 25,
+            stall_deadline_ms: 30_000,
             parity: true,
             scrub_bytes_per_second: 64 << 20,
             scrub_interval_seconds: 24 * 3600,

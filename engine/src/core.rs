@@ -9,7 +9,7 @@
 //! held while segments are prepared, sealed and dropped.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,10 @@ pub(crate) struct Core {
     pub(crate) inline_queue: Mutex<Option<Box<dyn WriteQueue>>>,
     pub(crate) commit_sleeps: AtomicBool,
     pub(crate) stop: AtomicBool,
+    /// When the disk last answered, or was asked while nothing was on its way; by `Disk::elapsed_ms`.
+    pub(crate) answered_ms: AtomicU64,
+    /// Set when the disk has not answered in time: its threads are not waited for any more.
+    pub(crate) is_stalled: AtomicBool,
     /// The writer's lock on the directory; released when the log is closed, though readers may live on.
     pub(crate) lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
@@ -132,6 +136,38 @@ impl Core {
     /// a batch whose writer is gone. Taken before any lock.
     pub(crate) fn poison_on_panic(&self) -> PoisonOnPanic<'_> {
         PoisonOnPanic { core: self, was_panicking: std::thread::panicking() }
+    }
+
+    /// Takes note that the disk answers.
+    pub(crate) fn note_answer(&self) {
+        self.answered_ms.store(self.disk.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    /// How often it is looked whether the disk still answers; `None` when it may take for ever.
+    pub(crate) fn stall_interval(&self) -> Option<Duration> {
+        let deadline = Duration::from_millis(self.config.stall_deadline_ms.into());
+        (self.has_threads && !deadline.is_zero()).then(|| deadline / 4)
+    }
+
+    /// Poisons the log when somebody has waited for the disk past the deadline.
+    pub(crate) fn check_stall(&self) {
+        let deadline_ms = u64::from(self.config.stall_deadline_ms);
+        if deadline_ms == 0 || self.is_stalled.load(Ordering::SeqCst) {
+            return;
+        }
+        let is_waiting = {
+            let state = self.lock_state();
+            let is_poisoned = state.writer.poison().is_some();
+            !is_poisoned && (state.driver != Driver::Nobody || state.writer.writes_in_flight() > 0)
+        };
+        let answered_ms = self.answered_ms.load(Ordering::Relaxed);
+        let silent_ms = self.disk.elapsed_ms().saturating_sub(answered_ms);
+        if is_waiting && silent_ms > deadline_ms {
+            self.is_stalled.store(true, Ordering::SeqCst);
+            let what = format!("the disk has not answered for {silent_ms} ms");
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
+            self.fail(IoFailure::new("write to", &self.disk.describe(), error));
+        }
     }
 
     /// Wakes the commit thread, if it sleeps.
@@ -197,15 +233,8 @@ impl Signal {
         }
     }
 
-    pub(crate) fn lower(&self) {
-        self.raised.store(false, Ordering::SeqCst);
-    }
-
-    /// Waits until the signal is raised, and lowers it.
-    pub(crate) fn wait(&self) {
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.raised.swap(false, Ordering::SeqCst) {
-            guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Lowers the signal; whether it was raised.
+    pub(crate) fn take(&self) -> bool {
+        self.raised.swap(false, Ordering::SeqCst)
     }
 }

@@ -354,7 +354,7 @@ impl Log {
     }
 
     fn end(&mut self) -> Result<(), AppendError> {
-        let synced = self.core.sync();
+        let synced = self.core.sync_at_close();
         self.core.lock_state().closed = true;
         self.core.stop.store(true, Ordering::SeqCst);
         self.core.background.raise();
@@ -363,7 +363,9 @@ impl Log {
         if let Some(waker) = self.core.commit_waker.get() {
             waker.wake();
         }
-        for thread in self.threads.drain(..) {
+        // Those that wait for a disk that does not answer keep what they need, and the directory's lock.
+        let is_stalled = self.core.is_stalled.load(Ordering::SeqCst);
+        for thread in self.threads.drain(..).filter(|_| !is_stalled) {
             // A thread that panicked has said so; the log is then poisoned or closed.
             let _ = thread.join();
         }
@@ -391,7 +393,7 @@ impl Core {
     /// with the last user of the log. (The commit thread has ended, and its queue waited for its writes.)
     fn unlock_directory(&self) {
         let driver = self.lock_state().driver;
-        if driver == Driver::Nobody {
+        if driver == Driver::Nobody && !self.is_stalled.load(Ordering::SeqCst) {
             *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }

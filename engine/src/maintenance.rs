@@ -54,7 +54,14 @@ impl Core {
         use std::sync::atomic::Ordering::SeqCst;
         let _guard = self.poison_on_panic();
         while !self.stop.load(SeqCst) {
-            self.background.wait();
+            match self.stall_interval() {
+                Some(interval) => self.background.wait_timeout(interval),
+                None => self.background.wait_timeout(Duration::MAX),
+            }
+            self.check_stall();
+            if !self.background.take() {
+                continue;
+            }
             while !self.stop.load(SeqCst) && self.run_maintenance() {
                 self.stopped.wait_timeout(ROUND_PAUSE);
             }
@@ -164,6 +171,7 @@ impl Core {
             while offset < bytes {
                 let piece = to_usize((bytes - offset).min(ZERO_BYTES));
                 file.write_at(&zeros[..piece], offset)?;
+                self.note_answer();
                 offset += to_u64(piece);
             }
             file.sync()?;

@@ -93,7 +93,8 @@ impl Core {
                 round_ended = Instant::now();
             }
             self.scrub.signal.wait_timeout(LOOK_INTERVAL);
-            self.scrub.signal.lower();
+            self.scrub.signal.take();
+            self.check_stall();
         }
     }
 

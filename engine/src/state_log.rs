@@ -377,7 +377,7 @@ impl<S: StateMachine> Shared<S> {
     fn run(&self) {
         while !self.stops.load(Ordering::SeqCst) {
             self.signal.wait_timeout(LOOK_INTERVAL);
-            self.signal.lower();
+            self.signal.take();
             if !self.stops.load(Ordering::SeqCst) && self.is_due() {
                 self.note_outcome(self.checkpoint().map(drop));
             }

@@ -1,14 +1,15 @@
 //! A disk that is slow, and one that does not answer.
 //!
-//! What the engine does with a disk that hangs, as of now: nothing is acknowledged, what can be read
-//! without the disk's answer is read, and everything goes on when the disk does. There is no deadline: an
-//! append, a close and a drop wait for as long as it takes. The tests hold the disk for a short time only.
+//! What the engine does with a disk that hangs: nothing is acknowledged, what can be read without the
+//! disk's answer is read, and everything goes on when the disk does, unless it took longer than
+//! `stall_deadline_ms`: then the log is poisoned, and whoever waits, but for the thread that is inside of
+//! the system call, gets the error. The tests hold the disk for a short time only.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairnlog_engine::disk::DurableWrite;
-use cairnlog_engine::{AppendError, Log, Lsn};
+use cairnlog_engine::{AppendError, Log, Lsn, OpenError};
 
 use crate::common::{Random, Running};
 use crate::faults::{Faults, Operation};
@@ -80,6 +81,71 @@ fn d19_hung_disk_acknowledges_nothing_and_goes_on_when_it_answers() {
         }
         log.close().unwrap();
         model.check(&mount.log(), &config);
+    });
+}
+
+#[test]
+fn d19_a_deadline_turns_a_hung_disk_into_an_error() {
+    under_both_drivers(|backend| {
+        let mount = Mount::that_hangs(Way::Direct);
+        let mut config = config(backend, DurableWrite::Dsync);
+        config.stall_deadline_ms = 200;
+        let (log, _) = Log::open(mount.log(), config.clone()).unwrap();
+        let mut model = Model::default();
+        model.append_together(&log, 3).unwrap();
+        let durable_lsn = log.durable_lsn();
+        mount.device.faults(|faults| faults.held.extend([Operation::Write, Operation::Sync]));
+        // Whoever drives is inside of the system call; the others, and tickets, are not.
+        let tickets: Vec<_> = (0..3).map(|_| log.submit(b"in doubt").unwrap()).collect();
+        std::thread::scope(|scope| {
+            let appends: Vec<_> = (0..3).map(|_| scope.spawn(|| log.append(b"in doubt"))).collect();
+            for ticket in tickets {
+                let error = ticket.wait().unwrap_err();
+                let AppendError::Poisoned(failure) = &error else { panic!("{error:?}") };
+                assert_eq!(failure.source.kind(), std::io::ErrorKind::TimedOut, "{failure}");
+            }
+            assert!(matches!(log.append(b"later"), Err(AppendError::Poisoned(_))));
+            assert_eq!(log.durable_lsn(), durable_lsn);
+            assert_eq!(log.read(Lsn::FIRST).unwrap().lsn, Lsn::FIRST, "reads go on");
+            mount.device.faults(Faults::lift);
+            for append in appends {
+                // What the disk did in the end was not acknowledged.
+                assert!(matches!(append.join().unwrap(), Err(AppendError::Poisoned(_))));
+            }
+        });
+        assert!(matches!(log.close(), Err(AppendError::Poisoned(_))));
+    });
+}
+
+#[test]
+fn d19_a_log_on_a_hung_disk_can_be_closed() {
+    under_both_drivers(|backend| {
+        let mount = Mount::that_hangs(Way::Direct);
+        let mut config = config(backend, DurableWrite::Dsync);
+        config.stall_deadline_ms = 200;
+        let (log, _) = Log::open(mount.log(), config.clone()).unwrap();
+        log.append(b"one").unwrap();
+        mount.device.faults(|faults| faults.held.extend([Operation::Write, Operation::Sync]));
+        let ticket = log.submit(b"in doubt").unwrap();
+        let (closed, answer) = channel();
+        let closing = std::thread::spawn(move || closed.send(log.close()).unwrap());
+        let ended = answer.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(matches!(ended, Err(AppendError::Poisoned(_))), "{ended:?}");
+        closing.join().unwrap();
+        assert!(ticket.wait().is_err());
+        // The write may still land: nobody else may write before that.
+        let opened = Log::open(mount.log(), config.clone());
+        assert!(matches!(opened, Err(OpenError::Locked(_))), "{opened:?}");
+        mount.device.faults(Faults::lift);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let log = loop {
+            match Log::open(mount.log(), config.clone()) {
+                Ok((log, _)) => break log,
+                Err(OpenError::Locked(_)) if Instant::now() < deadline => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(log.read(Lsn::FIRST).unwrap().bytes(), b"one");
     });
 }
 

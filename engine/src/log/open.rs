@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -332,6 +332,8 @@ impl Opening {
             stopped: Signal::default(),
             commit_sleeps: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            answered_ms: AtomicU64::new(0),
+            is_stalled: AtomicBool::new(false),
             config,
             lock: Mutex::new(Some(lock)),
         })

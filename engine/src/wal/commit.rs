@@ -14,8 +14,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use rustix::thread::futex;
+use rustix::io::Errno;
+use rustix::thread::{Timespec, futex};
 
 use crate::AppendError;
 
@@ -40,6 +42,8 @@ pub(crate) enum Wake {
     Ended(Result<(), AppendError>),
     /// The waiter is asked to lead; see [`Commit::accept_lead`].
     Lead,
+    /// Nothing happened for so long.
+    TimedOut,
 }
 
 impl Commit {
@@ -52,8 +56,9 @@ impl Commit {
         }
     }
 
-    /// Blocks until the batch ends or somebody is asked to lead.
-    pub(crate) fn wait(&self) -> Wake {
+    /// Blocks until the batch ends, somebody is asked to lead, or the time is over.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Wake {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         loop {
             if let Some(ended) = self.ended() {
                 return Wake::Ended(ended);
@@ -61,8 +66,12 @@ impl Commit {
             if self.state.load(Ordering::Acquire) == LEAD {
                 return Wake::Lead;
             }
-            // An error means that the word changed or a signal came: look again.
-            let _ = futex::wait(&self.state, futex::Flags::PRIVATE, PENDING, None);
+            let flags = futex::Flags::PRIVATE;
+            match futex::wait(&self.state, flags, PENDING, timeout.as_ref()) {
+                Err(Errno::TIMEDOUT) => return Wake::TimedOut,
+                // An error means that the word changed or a signal came: look again.
+                _ => {}
+            }
         }
     }
 
@@ -132,7 +141,7 @@ mod tests {
         let waiters: Vec<_> = (0..4)
             .map(|_| {
                 let commit = Arc::clone(&commit);
-                std::thread::spawn(move || commit.wait())
+                std::thread::spawn(move || commit.wait(None))
             })
             .collect();
         commit.finish(Err(AppendError::Closed));
@@ -146,12 +155,12 @@ mod tests {
     fn one_is_asked_to_lead() {
         let commit = Arc::new(Commit::default());
         commit.ask_to_lead();
-        assert!(matches!(commit.wait(), Wake::Lead));
+        assert!(matches!(commit.wait(None), Wake::Lead));
         assert!(commit.accept_lead());
         assert!(!commit.accept_lead());
         commit.finish(Ok(()));
         commit.ask_to_lead();
-        assert!(matches!(commit.wait(), Wake::Ended(Ok(()))));
+        assert!(matches!(commit.wait(None), Wake::Ended(Ok(()))));
     }
 
     struct Flag(AtomicBool);
