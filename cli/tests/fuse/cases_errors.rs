@@ -51,8 +51,10 @@ fn program_meets(backend: BackendChoice, operation: Operation, nth: u64) -> Opti
 
 fn program_is_poisoned(operation: Operation) {
     under_both_drivers(|backend| {
+        // The first ten may belong to the self-test of a segment, which is then made again.
+        let nths = (1..40).step_by(4);
         let codes: Vec<i32> =
-            (1..9).map_while(|nth| program_meets(backend, operation, nth)).collect();
+            nths.map_while(|nth| program_meets(backend, operation, nth)).collect();
         assert!(codes.contains(&3), "{codes:?}");
     });
 }

@@ -162,8 +162,12 @@ fn d4_each_read_fails() {
 }
 
 #[test]
-fn d4_each_open_fails() {
-    fail_each(Operation::Open, EIO);
+fn d4_opens_fail() {
+    under_both_drivers(|backend| {
+        let mut each = Each::new(Operation::Open, EIO, backend);
+        each.step = 3;
+        assert!(each.run().struck > 5);
+    });
 }
 
 #[test]
