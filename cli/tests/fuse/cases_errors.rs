@@ -51,8 +51,10 @@ fn program_meets(backend: BackendChoice, operation: Operation, nth: u64) -> Opti
 
 fn program_is_poisoned(operation: Operation) {
     under_both_drivers(|backend| {
+        // The first ten may belong to the self-test of a segment, which is then made again.
+        let nths = (1..40).step_by(4);
         let codes: Vec<i32> =
-            (1..9).map_while(|nth| program_meets(backend, operation, nth)).collect();
+            nths.map_while(|nth| program_meets(backend, operation, nth)).collect();
         assert!(codes.contains(&3), "{codes:?}");
     });
 }
@@ -175,16 +177,26 @@ fn d4_eio_on_read_of_a_sealed_segment() {
         // Appends go on, and who comes now reads what is in front of it.
         model.append(&log).unwrap();
         let reader = LogReader::open(mount.log()).unwrap();
-        assert!(matches!(reader.verdict(), Verdict::Damaged(_)), "{:?}", reader.verdict());
-        assert_eq!(reader.range().end, starts[1]);
+        let (next, error) = read_on(reader.iter(..).unwrap(), starts[0]);
+        assert_eq!(next, starts[1], "{error:?}");
+        // With a checkpoint behind the segment, it was not looked at.
+        let looked = matches!(reader.verdict(), Verdict::Damaged(_));
+        assert!(looked || matches!(error, Some(ReadError::Io(_))), "{error:?}");
         drop(reader);
         log.close().unwrap();
-        for command in ["read", "verify"] {
-            let output = cairnlog(command, &mount.log()).output().unwrap();
-            assert_eq!(output.status.code(), Some(1), "{output:?}");
-            let said = [output.stdout, output.stderr].concat();
-            assert!(String::from_utf8_lossy(&said).contains("segment 2"), "{command}");
-        }
+        // Closed, it has a checkpoint, and nobody looks at sealed segments before they are read.
+        let output = cairnlog("read", &mount.log()).output().unwrap();
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{talk}");
+        assert!(talk.contains(name), "{talk}");
+        let records = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        assert_eq!(records.count() as u64, starts[1].since(starts[0]));
+        let from = starts[2].to_string();
+        answer(cairnlog("read", &mount.log()).args(["--from", &from]));
+        let output = cairnlog("verify", &mount.log()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("segment 2"), "{said}");
         mount.device.faults(Faults::lift);
         model.check(&mount.log(), &config(backend, DurableWrite::Dsync));
     });

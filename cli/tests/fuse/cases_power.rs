@@ -14,7 +14,7 @@ use crate::program::{Writer, line, lines_in};
 use crate::store::{Lost, Store};
 use crate::workload::{Model, config};
 
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 9;
 
 /// What is known of a log that the binary writes to, round after round.
 struct Known {
