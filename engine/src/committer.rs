@@ -281,7 +281,7 @@ impl Core {
 
     /// Hands writes to the disk until `commit` ended, in this thread.
     fn drive<'a>(&'a self, mut state: MutexGuard<'a, State>, commit: &Arc<Commit>) {
-        start_driving(&mut state, Driver::Appender);
+        self.start_driving(&mut state, Driver::Appender);
         state = self.gather(state);
         let mut ended = Ended::default();
         while commit.ended().is_none() && !ended.has(commit) {
@@ -297,7 +297,7 @@ impl Core {
     /// Makes one write, for room in the queue when no commit can be waited for.
     fn drive_once<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         if state.driver == Driver::Nobody {
-            start_driving(&mut state, Driver::Appender);
+            self.start_driving(&mut state, Driver::Appender);
             let mut ended = Ended::default();
             let (state, _) = self.step(state, &mut ended);
             self.stop_driving(state, ended);
@@ -426,6 +426,13 @@ impl Core {
         }
     }
 
+    fn start_driving(&self, state: &mut State, driver: Driver) {
+        assert_eq!(state.driver, Driver::Nobody, "one thread drives");
+        // The disk may have had nothing to answer for a long time.
+        self.note_answer();
+        state.driver = driver;
+    }
+
     /// Leaves the wheel to whoever has to go on (M2), then wakes those whose batches ended.
     fn stop_driving(&self, mut state: MutexGuard<'_, State>, ended: Ended) {
         assert_ne!(state.driver, Driver::Nobody, "only the driver stops");
@@ -512,7 +519,7 @@ impl Core {
         ended: &mut Ended,
     ) -> MutexGuard<'a, State> {
         if state.driver == Driver::Nobody && state.writer.has_pending() {
-            start_driving(&mut state, Driver::CommitThread);
+            self.start_driving(&mut state, Driver::CommitThread);
         }
         while state.driver == Driver::CommitThread {
             let in_flight = state.writer.writes_in_flight();
@@ -569,11 +576,6 @@ impl Core {
         }
         self.progress.notify();
     }
-}
-
-fn start_driving(state: &mut State, driver: Driver) {
-    assert_eq!(state.driver, Driver::Nobody, "one thread drives");
-    state.driver = driver;
 }
 
 fn refused(failure: IoFailure) -> AppendError {

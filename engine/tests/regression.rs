@@ -566,3 +566,26 @@ fn closing_does_not_wait_for_the_watermark() {
     let _ = std::fs::remove_dir_all(&path);
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
 }
+
+/// A disk that was not asked for longer than the deadline is not a disk that does not answer.
+#[test]
+fn an_idle_log_is_not_stalled() {
+    let scratch = scratch("idle");
+    let mut config = Config::with_segment_bytes(64 << 10);
+    config.stall_deadline_ms = 40;
+    // The first thread drives for a while before it asks the disk.
+    config.commit_delay_us = 30_000;
+    let (log, _) = Log::open(&scratch, config).expect("it is made");
+    for round in 0..10 {
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| log.append(b"after a pause").expect("nothing fails"));
+            }
+        });
+        log.submit(b"a ticket").expect("nothing fails").wait().expect("nothing fails");
+        assert_eq!(log.durable_lsn().get(), (round + 1) * 9 + 1);
+    }
+    log.close().expect("nothing fails");
+    std::fs::remove_dir_all(&scratch).expect("it is there");
+}
