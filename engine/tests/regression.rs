@@ -577,7 +577,7 @@ fn an_idle_log_is_not_stalled() {
     config.commit_delay_us = 30_000;
     let (log, _) = Log::open(&scratch, config).expect("it is made");
     for round in 0..10 {
-        std::thread::sleep(std::time::Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(60));
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| log.append(b"after a pause").expect("nothing fails"));

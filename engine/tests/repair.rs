@@ -189,6 +189,18 @@ fn d13_a_missing_segment_is_bridged() {
     }
 }
 
+/// Nothing is left but what says that there was something.
+#[test]
+fn d13_every_segment_is_missing() {
+    let (disk, _, end) = made(false);
+    for segment in 1..=5 {
+        disk.remove_file(&file_name(segment));
+    }
+    let report = repaired(&disk);
+    assert_eq!(report.lost(), [Lsn::FIRST..end]);
+    holds_all_but(&disk, &[Lsn::FIRST..end], end);
+}
+
 #[test]
 fn d15_a_truncated_segment_keeps_what_is_there() {
     let (whole, _, end) = made(false);

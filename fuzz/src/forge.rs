@@ -9,6 +9,8 @@ pub(crate) const SEGMENT: &[u8; 4] = b"CLsg";
 pub(crate) const TRAILER: &[u8; 4] = b"CLtr";
 pub(crate) const SUPERBLOCK: &[u8; 4] = b"CLsb";
 pub(crate) const WATERMARK: &[u8; 4] = b"CLwm";
+pub(crate) const CHECKPOINT: &[u8; 4] = b"CLcp";
+pub(crate) const PARITY: &[u8; 4] = b"CLpa";
 
 const BATCH_HEADER_BYTES: usize = 128;
 const BATCH_BODY_CHECKSUM_AT: usize = 100;

@@ -8,6 +8,8 @@
 //!  I5. While superblock and watermark are whole, what the watermark promises is there, or the open is
 //!      refused.
 //!  I6. A log that opened takes a record, and has it after the next open.
+//!  I7. A plan of a repair changes no byte. A directory that was repaired opens, and what it has lost it
+//!      says; a repair that is impossible says so.
 //!
 //! Bounds: [`EDITS_MAX`] edits of an image of a few small segments.
 
@@ -22,7 +24,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::format::superblock::COPY_BYTES;
 use cairnlog_engine::{
-    Log, LogReader, Lsn, OpenError, RecoveryReport, Verdict, inspect_on, verify_on,
+    Log, LogReader, Lsn, LsnRange, OpenError, ReadError, RecoveryReport, Verdict, inspect_on,
+    repair_on, verify_on,
 };
 
 use self::build::{Image, image};
@@ -51,7 +54,7 @@ impl<'a> Arbitrary<'a> for Case {
     }
 }
 
-/// Holds I1 to I6 against one damaged directory.
+/// Holds I1 to I7 against one damaged directory.
 pub fn check(case: &Case) {
     let image = image(case.image);
     let mut files = Files::of(image);
@@ -82,6 +85,36 @@ pub fn check(case: &Case) {
             if !(files.has_directories() && matches!(error, OpenError::Io(_))) {
                 check_refused(&before, &contents(&disk), forged, &error);
             }
+            check_repair(&disk, image, forged || files.has_directories());
+        }
+    }
+}
+
+/// I7; `odd` is a directory in which nothing more can be asked for than that it does not panic.
+fn check_repair(disk: &SimDisk, image: &Image, odd: bool) {
+    let before = contents(disk);
+    let planned = repair_on(disk, false);
+    assert_eq!(contents(disk), before, "I7: a plan changes nothing");
+    let Ok(report) = repair_on(disk, true) else { return };
+    assert!(planned.is_ok_and(|plan| plan.steps == report.steps), "I7: what was planned is done");
+    if odd {
+        return;
+    }
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), config())
+        .unwrap_or_else(|error| panic!("I7: repaired by {:?}: {error}", report.steps));
+    let mut next = log.first_lsn();
+    while next < log.end_lsn() {
+        match log.read(next) {
+            Ok(record) => {
+                assert!(image.model.record(next) == Some(record.bytes()), "I4");
+                next = next.next();
+            }
+            Err(ReadError::Lost { range }) => {
+                let is_said = |lost: &LsnRange| lost.start <= next && next < lost.end;
+                assert!(report.lost().iter().any(is_said), "I7: {range:?} of {:?}", report.steps);
+                next = next.next();
+            }
+            Err(error) => panic!("I7: {error}"),
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Any bytes as the structures around the batches: superblock, watermark, segment header, trailer, and
-//! the names of segment files.
+//! Any bytes as the structures around the batches: superblock, watermark, segment header, trailer, the
+//! headers of checkpoints and parity, and the names of files.
 //!
 //! Properties
 //!  R1. Decoding answers, whatever the bytes are.
 //!  R2. What decodes keeps the promises by which recovery computes sizes and offsets.
 
 use cairnlog_engine::Lsn;
+use cairnlog_engine::format::checkpoint::{self, CheckpointHeader};
+use cairnlog_engine::format::parity::{self, Layout, ParityHeader, UNIT_BYTES};
 use cairnlog_engine::format::segment::{SegmentHeader, Trailer, file_name, parse_file_name};
 use cairnlog_engine::format::superblock::{CELL_BYTES_MAX, COPY_BYTES, Superblock};
 use cairnlog_engine::format::watermark::{BLOCK_BYTES, Watermark};
@@ -19,7 +21,12 @@ const SEGMENT_BLOCK_BYTES_AT: std::ops::Range<usize> = 64..68;
 /// Holds R1 and R2 against the bytes as they are, and as each structure with a right checksum.
 pub fn check(bytes: &[u8]) {
     check_all(bytes);
-    for (magic, length) in [(forge::SUPERBLOCK, COPY_BYTES), (forge::WATERMARK, BLOCK_BYTES)] {
+    for (magic, length) in [
+        (forge::SUPERBLOCK, COPY_BYTES),
+        (forge::WATERMARK, BLOCK_BYTES),
+        (forge::CHECKPOINT, checkpoint::HEADER_BYTES),
+        (forge::PARITY, parity::HEADER_BYTES),
+    ] {
         let mut block = forge::start(bytes, magic, length);
         forge::seal_root(&mut block);
         check_all(&block);
@@ -54,6 +61,19 @@ fn check_all(bytes: &[u8]) {
         assert!(data_end.is_multiple_of(block_bytes), "batches end at a block");
         assert!(block_bytes < data_end && data_end < header.segment_bytes, "there is room");
     }
+    if let Ok(header) = CheckpointHeader::decode(bytes) {
+        assert!(header.lsn >= Lsn::FIRST && header.file_bytes() >= header.content_bytes);
+    }
+    if let Ok(header) = ParityHeader::decode(bytes) {
+        let layout = Layout::of(header.segment_bytes);
+        assert!(header.segment > 0 && layout.slabs() > 0);
+        let data: usize = (0..layout.slabs()).map(|slab| layout.data_units(slab)).sum();
+        assert!(data as u64 * UNIT_BYTES as u64 >= header.segment_bytes);
+        assert!(
+            layout.file_bytes() < header.segment_bytes,
+            "parity is shorter than what it is for"
+        );
+    }
     if let Ok(trailer) = Trailer::decode(bytes) {
         assert!(trailer.base_lsn <= trailer.end_lsn);
     }
@@ -65,6 +85,12 @@ fn assert_block(block_bytes: u32) {
 
 fn check_name(bytes: &[u8]) {
     let Ok(name) = str::from_utf8(bytes) else { return };
+    if let Some((kind, lsn)) = checkpoint::parse_file_name(name) {
+        assert_eq!(checkpoint::file_name(kind, lsn), name, "a checkpoint has one name");
+    }
+    if let Some(number) = parity::parse_file_name(name) {
+        assert_eq!(parity::file_name(number), name, "a parity file has one name");
+    }
     if let Some(number) = parse_file_name(name) {
         assert!(number > 0);
         assert_eq!(file_name(number), name, "a segment has one name");

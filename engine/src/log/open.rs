@@ -28,7 +28,7 @@ use crate::names::{Name, classify};
 use crate::progress::Progress;
 use crate::recovery::{Examined, RecoveryReport, Verdict, examine, finish_cut, sync_tail};
 use crate::scrub::Scrub;
-use crate::segments::Segments;
+use crate::segments::{Segment, Segments};
 use crate::stats::Counters;
 use crate::superblock::{FILE_NAME, SuperblockStore};
 use crate::wal::hot::HotTail;
@@ -278,16 +278,7 @@ impl Opening {
         let first_segment = current.first_segment;
         let config = self.config;
         let writer = writer_at(&found, &config, log_id, epoch, epoch_start);
-        let segments = Segments::default();
-        for segment in found.segments {
-            let protected = segment.table_entry().and_then(|entry| entry.digest);
-            let protected = protected.filter(|_| segment.is_protected(config.parity));
-            let (number, has_parity) = (segment.number(), segment.has_parity());
-            segments.add(segment);
-            if let (Some(digest), Some(segment)) = (protected, segments.get(number)) {
-                segments.handle_protected(&segment, digest, has_parity);
-            }
-        }
+        let segments = table_of(found.segments, config.parity);
         let durable_lsn = writer.durable_lsn();
         let maintenance = Maintenance {
             superblock: self.superblock,
@@ -338,6 +329,20 @@ impl Opening {
             lock: Mutex::new(Some(lock)),
         })
     }
+}
+
+fn table_of(found: Vec<Segment>, wants_parity: bool) -> Segments {
+    let segments = Segments::default();
+    for segment in found {
+        let protected = segment.table_entry().and_then(|entry| entry.digest);
+        let protected = protected.filter(|_| segment.is_protected(wants_parity));
+        let (number, has_parity) = (segment.number(), segment.has_parity());
+        segments.add(segment);
+        if let (Some(digest), Some(segment)) = (protected, segments.get(number)) {
+            segments.handle_protected(&segment, digest, has_parity);
+        }
+    }
+    segments
 }
 
 fn writer_at(

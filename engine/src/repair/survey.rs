@@ -15,17 +15,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use crate::Lsn;
 use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
 use crate::format::batch::{BatchHeader, HEADER_BYTES, Lost};
 use crate::format::bytes::{to_u64, to_usize};
 use crate::format::segment::{SegmentHeader, file_name};
-use crate::format::superblock::Superblock;
+use crate::format::segment_bytes_are_possible;
+use crate::format::superblock::{Cut, Superblock};
 use crate::parity::{MendedFile, Parity};
 use crate::recovery::{read_header, read_trailer};
 use crate::segments::read_index;
 use crate::wal::scan::Chain;
 use crate::window::Window;
+use crate::{Config, Epoch, Lsn};
 
 /// A part of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,9 +160,7 @@ impl Survey<'_> {
     pub(crate) fn run(&self) -> io::Result<Result<Vec<Surveyed>, String>> {
         let first = self.superblock.first_segment;
         let opened = self.open_all(first)?;
-        let Some(last) = opened.keys().next_back().copied() else {
-            return Ok(Ok(Vec::new()));
-        };
+        let last = opened.keys().next_back().copied().unwrap_or(first - 1);
         let mut surveyed: Vec<Surveyed> = Vec::new();
         for number in first..=last {
             let before = surveyed.last().map(|segment| segment.end.clone());
@@ -177,7 +176,46 @@ impl Survey<'_> {
                 Err(reason) => return Ok(Err(reason)),
             }
         }
+        let before = surveyed.last().map(|segment| segment.end.clone());
+        let end_lsn = before.as_ref().map_or(self.superblock.first_lsn, |chain| chain.lsn);
+        if self.evidence_lsn > end_lsn {
+            let known = surveyed.last().map(|segment| segment.header.segment_bytes);
+            match self.lost_at_the_end(last + 1, before.as_ref(), known) {
+                Ok(segment) => surveyed.push(segment),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
         Ok(Ok(surveyed))
+    }
+
+    /// A segment that stands for the records that had been durable behind everything that is left.
+    fn lost_at_the_end(
+        &self,
+        number: u64,
+        before: Option<&Chain>,
+        segment_bytes: Option<u64>,
+    ) -> Result<Surveyed, String> {
+        let block_bytes = self.superblock.block_bytes;
+        let possible = |bytes: &u64| segment_bytes_are_possible(*bytes, block_bytes);
+        let like_others = self.files.values().copied().filter(possible).max();
+        let segment_bytes =
+            segment_bytes.or(like_others).unwrap_or(Config::default().segment_bytes);
+        let header = self
+            .derived_header(number, before, segment_bytes)
+            .ok_or_else(|| format!("segment {number}: nothing says where it starts"))?;
+        let mut walk = Walk::at(&header, self.superblock.cut);
+        (walk.chain.epoch, walk.chain.time_ms) = (header.epoch, header.time_ms);
+        let link = walk.chain.checksum.unwrap_or_default();
+        walk.reach(self.evidence_lsn, None, link)?;
+        Ok(Surveyed {
+            header,
+            source: None,
+            is_mended: false,
+            has_damaged_ends: true,
+            is_sealed: false,
+            pieces: walk.pieces,
+            end: walk.chain,
+        })
     }
 
     /// The segment files that hold something of this log.
@@ -240,7 +278,7 @@ impl Survey<'_> {
             block_bytes,
             lsn: Lsn::FIRST,
             checksum: None,
-            epoch: crate::Epoch::NONE,
+            epoch: Epoch::NONE,
             time_ms: 0,
         }
     }
@@ -265,19 +303,19 @@ impl Survey<'_> {
                 None => return Ok(Err(format!("segment {number}: nothing says where it starts"))),
             },
         };
-        let mut walk =
-            Walk { chain: Chain::at_segment(&header, self.superblock.cut), pieces: Vec::new() };
+        let mut walk = Walk::at(&header, self.superblock.cut);
         let mut window = Window::new(Arc::clone(&opened.source), true);
         walk.run(&mut window, !is_last || self.searches_the_tail)?;
         let target =
             next.map(|next| (next.base_lsn, Some(next.prev_end_offset), next.prev_checksum));
-        let lost_at_the_end = is_last && self.evidence_lsn > walk.chain.lsn;
-        let link = walk.chain.checksum.unwrap_or_default();
-        let target = target.or(lost_at_the_end.then_some((self.evidence_lsn, None, link)));
-        if let Some((lsn, offset, link)) = target
-            && let Err(reason) = walk.reach(lsn, offset, link)
-        {
-            return Ok(Err(format!("segment {number}: {reason}")));
+        if let Some((lsn, offset, link)) = target {
+            if let Err(reason) = walk.reach(lsn, offset, link) {
+                return Ok(Err(format!("segment {number}: {reason}")));
+            }
+        } else if is_last && self.evidence_lsn > walk.chain.lsn {
+            let link = walk.chain.checksum.unwrap_or_default();
+            // Without room here, a segment of its own stands for them.
+            let _ = walk.reach(self.evidence_lsn, None, link);
         }
         Ok(Ok(Surveyed {
             header,
@@ -306,12 +344,12 @@ impl Survey<'_> {
         segment_bytes: u64,
     ) -> Option<SegmentHeader> {
         let Superblock { log_id, block_bytes, first_lsn, .. } = *self.superblock;
-        let possible = crate::format::segment_bytes_are_possible(segment_bytes, block_bytes);
+        let possible = segment_bytes_are_possible(segment_bytes, block_bytes);
         let (base_lsn, prev_checksum, prev_end_offset) = match before {
             Some(chain) => (chain.lsn, chain.checksum?, chain.offset),
             None => (first_lsn, 0, 0),
         };
-        let epoch = before.map_or(crate::Epoch::new(1), |chain| chain.epoch);
+        let epoch = before.map_or(Epoch::new(1), |chain| chain.epoch);
         let time_ms = before.map_or(0, |chain| chain.time_ms);
         possible.then_some(SegmentHeader {
             log_id,
@@ -338,8 +376,7 @@ impl Survey<'_> {
         let header = self
             .derived_header(number, before.as_ref(), next.segment_bytes)
             .ok_or_else(|| format!("segment {number}: nothing says where it starts"))?;
-        let mut walk =
-            Walk { chain: Chain::at_segment(&header, self.superblock.cut), pieces: Vec::new() };
+        let mut walk = Walk::at(&header, self.superblock.cut);
         (walk.chain.epoch, walk.chain.time_ms) = (header.epoch, header.time_ms);
         walk.reach(next.base_lsn, Some(next.prev_end_offset), next.prev_checksum)?;
         Ok(Surveyed {
@@ -361,6 +398,10 @@ struct Walk {
 }
 
 impl Walk {
+    fn at(header: &SegmentHeader, cut: Cut) -> Walk {
+        Walk { chain: Chain::at_segment(header, cut), pieces: Vec::new() }
+    }
+
     fn run(&mut self, window: &mut Window, passes_damage: bool) -> io::Result<()> {
         loop {
             while let Ok((header, _)) = window.next_batch(&self.chain)? {

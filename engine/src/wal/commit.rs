@@ -67,11 +67,11 @@ impl Commit {
                 return Wake::Lead;
             }
             let flags = futex::Flags::PRIVATE;
-            match futex::wait(&self.state, flags, PENDING, timeout.as_ref()) {
-                Err(Errno::TIMEDOUT) => return Wake::TimedOut,
-                // An error means that the word changed or a signal came: look again.
-                _ => {}
+            let waited = futex::wait(&self.state, flags, PENDING, timeout.as_ref());
+            if waited == Err(Errno::TIMEDOUT) {
+                return Wake::TimedOut;
             }
+            // Any other error means that the word changed or a signal came: look again.
         }
     }
 

@@ -163,7 +163,13 @@ fn name_of(number: u8) -> String {
         0..=3 => file_name(segment),
         4 => file_name(u64::MAX - segment + 1),
         5 => format!("{segment:020}.spare"),
-        6 => format!("{}.tmp", file_name(segment)),
+        6 => [
+            format!("{}.tmp", file_name(segment)),
+            format!("{segment:020}.parity"),
+            format!("{segment:020}.checkpoint"),
+            format!("{segment:020}.segments"),
+        ][usize::from(number) / 8 % 4]
+            .clone(),
         7 => ["superblock", "watermark"][usize::from(number) % 2].to_owned(),
         _ => ["superblock.tmp", "watermark.tmp", "foreign"][usize::from(number) % 3].to_owned(),
     }
