@@ -64,6 +64,14 @@ impl SimDisk {
         self.move_to(self.shared.restart(Outcome::KeepAll));
     }
 
+    /// Lets the process that uses the disk die, with the power on: its handles are dead and its lock is
+    /// free, and everything it wrote is where it was, in the cache or on its way.
+    pub fn kill_process(&self) {
+        let generation = self.shared.state().kill_process();
+        self.shared.changed.notify_all();
+        self.move_to(generation);
+    }
+
     /// Another disk, as the power cut would leave this one now; nothing happens to this one. What
     /// follows on the other disk follows from the seed of this one.
     #[must_use]

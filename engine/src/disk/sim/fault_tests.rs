@@ -247,3 +247,25 @@ fn a_hung_completion_leaves_the_others_alone() {
     disk.restart_losing_all();
     assert!(queue.wait(&mut completions, None).is_err());
 }
+
+/// What a killed process had on its way is not lost with it, and its handles do nothing more.
+#[test]
+fn a_killed_process_leaves_the_cache() {
+    let (disk, file) = disk_with_files();
+    let other = disk.open("g", Access::Write).unwrap();
+    let _lock = disk.lock().unwrap();
+    file.write_at(&sectors_of(1, 2), 0).unwrap();
+    let mut queue = disk.write_queue().unwrap();
+    submit(&mut *queue, &other, 1, 1);
+    disk.kill_process();
+    drop(queue);
+    assert_eq!(kind(file.write_at(&sectors_of(1, 3), 0)), Some(POWER_CUT));
+    assert_eq!(kind(file.sync()), Some(POWER_CUT));
+    let _lock = disk.lock().unwrap();
+    for name in ["f", "g"] {
+        assert_eq!(fills(&disk.read_file(name)), [2, 1, 1, 1]);
+        disk.open(name, Access::Write).unwrap().sync().unwrap();
+    }
+    disk.restart_losing_all();
+    assert_eq!(fills(&disk.read_file("f")), [2, 1, 1, 1]);
+}

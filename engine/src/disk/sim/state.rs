@@ -221,6 +221,13 @@ impl State {
         self.generation
     }
 
+    /// The handles so far are dead; nothing else changes.
+    pub(super) fn kill_process(&mut self) -> u64 {
+        self.generation += 1;
+        self.lock = None;
+        self.generation
+    }
+
     /// What a restart would make of this state.
     fn after_cut(&self, outcome: &mut Outcome) -> State {
         State {

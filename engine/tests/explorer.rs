@@ -1,0 +1,274 @@
+//! The laboratory on the engine itself: seeded workloads, the power cut at every operation, many
+//! outcomes of each cut, and the promises P1 to P4 checked in each state (see `common`).
+//!
+//! Every test prints its seeds, the trace of each, and how many distinct states it saw. A failure names
+//! the environment variable that replays it. `CAIRNLOG_STATES` asks the longest test for more states.
+
+use cairnlog_engine::Verdict;
+use cairnlog_engine::format::batch::BatchHeader;
+use cairnlog_engine::format::segment::{SegmentHeader, parse_file_name};
+use cairnlog_engine::format::superblock::{COPY_BYTES, Superblock};
+use cairnlog_engine::sim::{Explorer, OperationKind, Report, Scenario, SimDisk};
+use cairnlog_engine::{Log, RecoveryReport, verify_on};
+
+mod common;
+
+use common::{Model, Random, Stopped, config};
+
+fn explorer(test: &str) -> Explorer {
+    let options = if cfg!(debug_assertions) { "" } else { "--release " };
+    let command = format!("cargo test {options}-p cairnlog-engine --test explorer -- {test}");
+    Explorer::new(&command)
+}
+
+fn explored(explorer: &Explorer, scenario: &impl Scenario) -> Report {
+    let report = explorer.explore(scenario).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{report}");
+    report
+}
+
+/// The least number of distinct states of the longest test.
+fn states_wanted() -> u64 {
+    let asked = std::env::var("CAIRNLOG_STATES").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(1500)
+}
+
+/// Whether only one state is looked at, so that nothing can be said about their number.
+fn replays() -> bool {
+    std::env::var_os(cairnlog_engine::sim::REPLAY_VARIABLE).is_some()
+}
+
+/// What every check does: the log opens, keeps its promises, is on disk as FORMAT.md says, takes
+/// records, and keeps these too when a process fails on top of it and the power goes again.
+fn check(disk: &SimDisk, mut model: Model) -> Result<(), String> {
+    let (log, report) = model.check_open(disk, &config());
+    check_roots(disk, &report)?;
+    check_cut(disk, &report)?;
+    for again in 0..2 {
+        let works = |stopped: Stopped| format!("a repaired log takes records: {stopped:?}");
+        model.append(&log).map_err(works)?;
+        model.submit(&log, 3).map_err(works)?;
+        if again == 0 {
+            model.check_records(&log);
+        }
+    }
+    disk.fail_nth(OperationKind::Write, 2, std::io::ErrorKind::Other);
+    if model.submit(&log, 4).is_ok() {
+        return Err("a failed write was acknowledged".to_owned());
+    }
+    disk.restart(disk.fingerprint());
+    drop(log);
+    let (log, report) = model.check_open(disk, &config());
+    check_roots(disk, &report)?;
+    model.close(log).map_err(|_| "a repaired log closes")?;
+    let verified = verify_on(disk, &mut |_, _| {}).map_err(|error| error.to_string())?;
+    if verified.is_whole() { Ok(()) } else { Err(format!("{:?}", verified.damage)) }
+}
+
+/// FORMAT.md, section 5: both copies of the superblock are the same after an open, and say what it did.
+fn check_roots(disk: &SimDisk, report: &RecoveryReport) -> Result<(), String> {
+    let bytes = disk.read_file("superblock");
+    let copies: Vec<_> = bytes.chunks(COPY_BYTES).map(Superblock::decode).collect();
+    let [Ok(one), Ok(other)] = &copies[..] else { return Err(format!("{copies:?}")) };
+    if one != other || one.promised_epoch != report.epoch {
+        return Err(format!("{one:?} beside {other:?}"));
+    }
+    let Verdict::TornTail { segment, offset, lsn, .. } = report.verdict else { return Ok(()) };
+    let cut = one.cut;
+    let recorded = (cut.segment, cut.offset, cut.lsn) == (segment, offset, lsn);
+    if recorded && cut.epoch < report.epoch { Ok(()) } else { Err(format!("{cut:?}")) }
+}
+
+/// FORMAT.md, section 7, truncate: behind a cut no block starts like one of the log.
+fn check_cut(disk: &SimDisk, report: &RecoveryReport) -> Result<(), String> {
+    let Verdict::TornTail { segment, offset, .. } = report.verdict else { return Ok(()) };
+    for name in disk.files() {
+        let Some(number) = parse_file_name(&name) else { continue };
+        for (block, at) in disk.read_file(&name).chunks(512).zip((0..).step_by(512)) {
+            let batch = BatchHeader::decode(block).ok();
+            let batch = batch.is_some_and(|b| (b.segment, b.offset) == (number, at));
+            let header = SegmentHeader::decode(block).is_ok_and(|h| h.segment == number);
+            if (number, at) >= (segment, offset) && (batch || header) {
+                return Err(format!("{name} still has a block of the log at {at}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the log and closes it again.
+fn come_up(disk: &SimDisk) {
+    if let Ok((log, _)) = Log::open_on(std::sync::Arc::new(disk.clone()), config()) {
+        let _ = log.close();
+    }
+}
+
+/// Everything that a log does, in an order that follows from the seed.
+struct Everything;
+
+impl Everything {
+    fn live(model: &mut Model, disk: &SimDisk, random: &mut Random) -> Result<(), Stopped> {
+        disk.set_queue_depth([1, 2, 4, 8][usize::try_from(random.below(4)).expect("below 4")]);
+        let log = model.open(disk, &config())?;
+        for _ in 0..4 + random.below(4) {
+            match random.below(8) {
+                0 => model.append(&log)?,
+                1 => model.append_batch(&log)?,
+                2 | 3 => model.submit(&log, 2 + random.below(6))?,
+                4 => {
+                    model.append_buffered(&log)?;
+                    model.append_buffered(&log)?;
+                }
+                5 => model.sync(&log)?,
+                6 => model.trim(&log, 3 + random.below(6))?,
+                _ => model.set_cell(&log)?,
+            }
+        }
+        match random.below(3) {
+            0 => model.close(log),
+            1 => {
+                disk.kill_process();
+                drop(log);
+                Ok(())
+            }
+            _ => {
+                die_writing(model, disk, &log, random);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A write fails while several are on their way, and the process ends: what it leaves is torn.
+fn die_writing(model: &mut Model, disk: &SimDisk, log: &Log, random: &mut Random) {
+    disk.fail_nth(OperationKind::Write, 1 + random.below(3), std::io::ErrorKind::Other);
+    // The fault may also wait for a later write: a new process is as good a place for it.
+    let _ = model.submit(log, 6);
+    disk.kill_process();
+}
+
+impl Scenario for Everything {
+    type Evidence = Model;
+
+    fn run(&self, disk: &SimDisk, seed: u64) -> Model {
+        let (mut model, mut random) = (Model::default(), Random(seed));
+        for _ in 0..4 {
+            if Everything::live(&mut model, disk, &mut random).is_err() {
+                // What a failed write poisoned is opened anew; without power that fails too.
+                disk.kill_process();
+            }
+        }
+        model
+    }
+
+    fn recover(&self, disk: &SimDisk) {
+        come_up(disk);
+    }
+
+    fn check(&self, disk: &SimDisk, model: &Model) -> Result<(), String> {
+        check(disk, model.clone())
+    }
+}
+
+#[test]
+fn everything_at_every_operation() {
+    let explorer = explorer("everything_at_every_operation").seeds(1..10_000).outcomes(20);
+    let explorer = explorer.second_cuts(2).states_wanted(states_wanted());
+    // In a short test the cuts are spread over several seeds.
+    let explorer = if states_wanted() < 50_000 { explorer.cut_every(7) } else { explorer };
+    let report = explored(&explorer, &Everything);
+    assert!(report.distinct_states >= states_wanted() || replays());
+}
+
+#[test]
+fn the_same_seed_leaves_the_same_trace() {
+    let explorer = explorer("the_same_seed_leaves_the_same_trace");
+    let explorer = explorer.seeds(1..4).cut_every(40).outcomes(2);
+    let one = explored(&explorer, &Everything);
+    let other = explored(&explorer.threads(1), &Everything);
+    assert_eq!(one, other);
+    assert!(one.seeds.iter().all(|s| s.trace != one.seeds[0].trace || s.seed == 1) || replays());
+}
+
+/// Torn tails in each life, each on top of the one before.
+struct TornTails;
+
+impl TornTails {
+    fn live(model: &mut Model, disk: &SimDisk, random: &mut Random) -> Result<(), Stopped> {
+        disk.set_queue_depth(4);
+        let log = model.open(disk, &config())?;
+        model.append(&log)?;
+        die_writing(model, disk, &log, random);
+        Ok(())
+    }
+}
+
+impl Scenario for TornTails {
+    type Evidence = Model;
+
+    fn run(&self, disk: &SimDisk, seed: u64) -> Model {
+        let (mut model, mut random) = (Model::default(), Random(seed));
+        for _ in 0..5 {
+            let _ = TornTails::live(&mut model, disk, &mut random);
+            disk.kill_process();
+        }
+        model
+    }
+
+    fn recover(&self, disk: &SimDisk) {
+        come_up(disk);
+    }
+
+    fn check(&self, disk: &SimDisk, model: &Model) -> Result<(), String> {
+        check(disk, model.clone())
+    }
+}
+
+#[test]
+fn torn_tails_at_every_operation() {
+    let explorer = explorer("torn_tails_at_every_operation").seeds(1..5).outcomes(6);
+    explored(&explorer.second_cuts(2).cut_every(3), &TornTails);
+}
+
+/// Two batches on their way at once and nothing more, so that every legal outcome can be looked at.
+struct TwoTickets;
+
+impl Scenario for TwoTickets {
+    type Evidence = Model;
+
+    fn run(&self, disk: &SimDisk, _seed: u64) -> Model {
+        let mut model = Model::default();
+        disk.set_queue_depth(2);
+        let _ = TwoTickets::work(&mut model, disk);
+        model
+    }
+
+    fn check(&self, disk: &SimDisk, model: &Model) -> Result<(), String> {
+        check(disk, model.clone())
+    }
+}
+
+impl TwoTickets {
+    fn work(model: &mut Model, disk: &SimDisk) -> Result<(), Stopped> {
+        let log = model.open(disk, &config())?;
+        let mut tickets = Vec::new();
+        for bytes in [600, 5000] {
+            let record = model.record_of(bytes);
+            tickets.push(log.submit(&record)?);
+        }
+        for ticket in tickets {
+            let lsn = ticket.wait()?;
+            model.acknowledged = model.acknowledged.max(lsn.get());
+        }
+        model.set_cell(&log)?;
+        model.close(log)
+    }
+}
+
+#[test]
+fn every_outcome_of_two_tickets() {
+    let bound = if cfg!(debug_assertions) { 40 } else { 2000 };
+    let explorer = explorer("every_outcome_of_two_tickets").every_outcome(bound).outcomes(4);
+    let report = explored(&explorer, &TwoTickets);
+    assert!(report.cuts_exhausted > report.cuts_over_bound || replays());
+}
