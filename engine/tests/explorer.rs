@@ -30,7 +30,7 @@ fn explored(explorer: &Explorer, scenario: &impl Scenario) -> Report {
 /// The least number of distinct states of the longest test.
 fn states_wanted() -> u64 {
     let asked = std::env::var("CAIRNLOG_STATES").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or(1500)
+    asked.unwrap_or(if cfg!(debug_assertions) { 600 } else { 5000 })
 }
 
 /// Whether only one state is looked at, so that nothing can be said about their number.
@@ -41,6 +41,7 @@ fn replays() -> bool {
 /// What every check does: the log opens, keeps its promises, is on disk as FORMAT.md says, takes
 /// records, and keeps these too when a process fails on top of it and the power goes again.
 fn check(disk: &SimDisk, mut model: Model) -> Result<(), String> {
+    check_headers(disk)?;
     let (log, report) = model.check_open(disk, &config());
     check_roots(disk, &report)?;
     check_cut(disk, &report)?;
@@ -91,6 +92,21 @@ fn check_cut(disk: &SimDisk, report: &RecoveryReport) -> Result<(), String> {
             if (number, at) >= (segment, offset) && (batch || header) {
                 return Err(format!("{name} still has a block of the log at {at}"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// FORMAT.md, section 7, append: a file has the name of a segment only after its header block is zero,
+/// or the segment's own.
+fn check_headers(disk: &SimDisk) -> Result<(), String> {
+    for name in disk.files() {
+        let Some(number) = parse_file_name(&name) else { continue };
+        let bytes = disk.read_file(&name);
+        let Some(block) = bytes.get(..512) else { return Err(format!("{name} is short")) };
+        let own = SegmentHeader::decode(block).is_ok_and(|header| header.segment == number);
+        if !own && block.iter().any(|byte| *byte != 0) {
+            return Err(format!("{name} has another segment's header"));
         }
     }
     Ok(())
@@ -226,8 +242,59 @@ impl Scenario for TornTails {
 
 #[test]
 fn torn_tails_at_every_operation() {
-    let explorer = explorer("torn_tails_at_every_operation").seeds(1..5).outcomes(6);
+    let seeds = if cfg!(debug_assertions) { 1..3 } else { 1..9 };
+    let explorer = explorer("torn_tails_at_every_operation").seeds(seeds).outcomes(6);
     explored(&explorer.second_cuts(2).cut_every(3), &TornTails);
+}
+
+/// Syncs that fail, and are not believed to have worked afterwards: of the tail that an earlier process
+/// left, and of the directory.
+struct FailedSyncs;
+
+impl FailedSyncs {
+    fn live(model: &mut Model, disk: &SimDisk, seed: u64) -> Result<(), Stopped> {
+        let mut random = Random(seed);
+        let log = model.open(disk, &config())?;
+        model.append(&log)?;
+        die_writing(model, disk, &log, &mut random);
+        drop(log);
+        disk.fail_nth(OperationKind::Sync, 1 + random.below(2), std::io::ErrorKind::Other);
+        let log = match model.open(disk, &config()) {
+            Ok(log) => log,
+            // What could not be synced is gone when the power goes, and recovery has to say so.
+            Err(Stopped) => {
+                disk.restart(seed);
+                model.open(disk, &config())?
+            }
+        };
+        let nth = 1 + random.below(3);
+        disk.fail_nth(OperationKind::SyncDirectory, nth, std::io::ErrorKind::Other);
+        for _ in 0..12 {
+            model.append_batch(&log)?;
+        }
+        model.close(log)
+    }
+}
+
+impl Scenario for FailedSyncs {
+    type Evidence = Model;
+
+    fn run(&self, disk: &SimDisk, seed: u64) -> Model {
+        let mut model = Model::default();
+        let _ = FailedSyncs::live(&mut model, disk, seed);
+        model
+    }
+
+    fn check(&self, disk: &SimDisk, model: &Model) -> Result<(), String> {
+        check(disk, model.clone())
+    }
+}
+
+#[test]
+fn failed_syncs_at_every_operation() {
+    let seeds = if cfg!(debug_assertions) { 1..5 } else { 1..17 };
+    let explorer = explorer("failed_syncs_at_every_operation").seeds(seeds).outcomes(4);
+    explored(&explorer.cut_every(3), &FailedSyncs);
 }
 
 /// Two batches on their way at once and nothing more, so that every legal outcome can be looked at.
