@@ -125,6 +125,9 @@ struct Everything;
 impl Everything {
     fn live(model: &mut Model, disk: &SimDisk, random: &mut Random) -> Result<(), Stopped> {
         disk.set_queue_depth([1, 2, 4, 8][usize::try_from(random.below(4)).expect("below 4")]);
+        if random.below(3) == 0 {
+            disk.kill_at(disk.operations() + 1 + random.below(60));
+        }
         let log = model.open(disk, &config())?;
         for _ in 0..4 + random.below(4) {
             match random.below(8) {
@@ -170,7 +173,8 @@ impl Scenario for Everything {
         let (mut model, mut random) = (Model::default(), Random(seed));
         for _ in 0..4 {
             if Everything::live(&mut model, disk, &mut random).is_err() {
-                // What a failed write poisoned is opened anew; without power that fails too.
+                // A process that was killed, or has a poisoned log, is followed by another one;
+                // without power that fails too.
                 disk.kill_process();
             }
         }

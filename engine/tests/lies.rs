@@ -212,6 +212,21 @@ fn a_batch_of_another_history_is_noticed() {
     assert!(matches!(report.verdict, Verdict::Damaged(_)), "{}", report.verdict);
 }
 
+/// Where each bit of a header counts, although a torn write never damages a part of a sector.
+#[test]
+fn a_flipped_bit_in_a_header_is_noticed() {
+    let ((disk, ours), (_, theirs)) = (made(1, 7), made(1, 8));
+    let differs = |(one, other): (&[u8], &[u8])| one != other;
+    let block = ours.chunks(512).zip(theirs.chunks(512)).position(differs);
+    let start = 8 * 512 * block.expect("LSN 4 differs") as u64;
+    for bit in (start..start + 8 * 128).step_by(5) {
+        disk.write_file(&file_name(1), &ours);
+        disk.flip_bit(&file_name(1), bit);
+        let refused = open(&disk).map(drop);
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })), "bit {bit}: {refused:?}");
+    }
+}
+
 /// Another log of the same age: everything but the identity fits.
 #[test]
 fn batches_of_another_log_are_refused() {

@@ -182,13 +182,18 @@ const MUTATIONS: &[Mutation] = &[
         tests: LIES,
     },
     Mutation {
-        what: "the address of a batch is not looked at",
+        what: "what a file holds from before it was recycled is recognized",
+        edits: &[("wal/scan.rs", "&& header.segment == self.segment", "")],
+        tests: EXPLORER,
+    },
+    Mutation {
+        what: "an open does not sync the directory",
         edits: &[(
-            "wal/scan.rs",
-            "if header.segment != self.segment || header.offset != self.offset {",
-            "if false {",
+            "log/open.rs",
+            "disk.sync_directory().map_err(",
+            "Ok::<(), io::Error>(()).map_err(",
         )],
-        tests: LIES,
+        tests: EXPLORER,
     },
     Mutation {
         what: "the tail of an earlier process is not synced",

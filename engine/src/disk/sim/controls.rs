@@ -72,6 +72,13 @@ impl SimDisk {
         self.move_to(generation);
     }
 
+    /// Lets the process die in front of the operation with this number, or of the next one if that
+    /// number has passed: it does not happen, and its handles are dead. The next process starts with
+    /// [`SimDisk::kill_process`].
+    pub fn kill_at(&self, operation: u64) {
+        self.shared.state().kill_at = Some(operation);
+    }
+
     /// Another disk, as the power cut would leave this one now; nothing happens to this one. What
     /// follows on the other disk follows from the seed of this one.
     #[must_use]

@@ -269,3 +269,18 @@ fn a_killed_process_leaves_the_cache() {
     disk.restart_losing_all();
     assert_eq!(fills(&disk.read_file("f")), [2, 1, 1, 1]);
 }
+
+#[test]
+fn a_process_can_die_between_any_two_operations() {
+    for at in 1..6 {
+        let (disk, file) = disk_with_files();
+        let start = disk.operations();
+        disk.kill_at(start + at);
+        let done = (1..6).take_while(|n| file.write_at(&sectors_of(1, *n), 0).is_ok()).count();
+        assert_eq!(u64::try_from(done).unwrap(), at - 1);
+        disk.kill_process();
+        let fill = u8::try_from(done).unwrap().max(1);
+        assert_eq!(fills(&disk.read_file("f")), [fill, 1, 1, 1]);
+        disk.open("f", Access::Write).unwrap().sync().unwrap();
+    }
+}

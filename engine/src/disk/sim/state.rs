@@ -138,6 +138,7 @@ pub(super) struct State {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) operations: u64,
     pub(super) cut_at: Option<u64>,
+    pub(super) kill_at: Option<u64>,
     has_power: bool,
     /// Raised by every restart.
     generation: u64,
@@ -160,6 +161,7 @@ impl State {
             capacity_bytes: None,
             operations: 0,
             cut_at: None,
+            kill_at: None,
             has_power: true,
             generation: 0,
             faults: Faults::default(),
@@ -187,6 +189,10 @@ impl State {
             self.now_ms = self.now_ms.saturating_add(1);
             self.elapsed_ms += 1;
             self.trace.number(kind.number());
+            if self.kill_at.is_some_and(|at| self.operations >= at) {
+                self.kill_process();
+                self.check(generation)?;
+            }
             if self.cut_at.is_some_and(|at| self.operations >= at) {
                 self.has_power = false;
                 return Ok(Step::Cut);
@@ -215,6 +221,7 @@ impl State {
         self.generation += 1;
         self.has_power = true;
         self.cut_at = None;
+        self.kill_at = None;
         self.faults.clear();
         self.read_only = false;
         self.lock = None;
@@ -224,6 +231,7 @@ impl State {
     /// The handles so far are dead; nothing else changes.
     pub(super) fn kill_process(&mut self) -> u64 {
         self.generation += 1;
+        self.kill_at = None;
         self.lock = None;
         self.generation
     }
@@ -240,6 +248,7 @@ impl State {
             capacity_bytes: self.capacity_bytes,
             operations: self.operations,
             cut_at: None,
+            kill_at: None,
             has_power: true,
             generation: 0,
             faults: Faults::default(),
