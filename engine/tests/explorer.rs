@@ -4,16 +4,18 @@
 //! Every test prints its seeds, the trace of each, and how many distinct states it saw. A failure names
 //! the environment variable that replays it. `CAIRNLOG_STATES` asks the longest test for more states.
 
+use std::sync::Arc;
+
 use cairnlog_engine::Verdict;
 use cairnlog_engine::format::batch::BatchHeader;
 use cairnlog_engine::format::segment::{SegmentHeader, parse_file_name};
 use cairnlog_engine::format::superblock::{COPY_BYTES, Superblock};
 use cairnlog_engine::sim::{Explorer, OperationKind, Report, Scenario, SimDisk};
-use cairnlog_engine::{Log, RecoveryReport, verify_on};
+use cairnlog_engine::{Config, Log, RecoveryReport, verify_on};
 
 mod common;
 
-use common::{Model, Random, Stopped, config};
+use common::{Model, Random, Stopped, config, config_of};
 
 fn explorer(test: &str) -> Explorer {
     let options = if cfg!(debug_assertions) { "" } else { "--release " };
@@ -40,9 +42,13 @@ fn replays() -> bool {
 
 /// What every check does: the log opens, keeps its promises, is on disk as FORMAT.md says, takes
 /// records, and keeps these too when a process fails on top of it and the power goes again.
-fn check(disk: &SimDisk, mut model: Model) -> Result<(), String> {
+fn check(disk: &SimDisk, model: Model) -> Result<(), String> {
+    check_with(&config(), disk, model)
+}
+
+fn check_with(config: &Config, disk: &SimDisk, mut model: Model) -> Result<(), String> {
     check_headers(disk)?;
-    let (log, report) = model.check_open(disk, &config());
+    let (log, report) = model.check_open(disk, config);
     check_roots(disk, &report)?;
     check_cut(disk, &report)?;
     for again in 0..2 {
@@ -54,12 +60,12 @@ fn check(disk: &SimDisk, mut model: Model) -> Result<(), String> {
         }
     }
     disk.fail_nth(OperationKind::Write, 2, std::io::ErrorKind::Other);
-    if model.submit(&log, 4).is_ok() {
+    if model.submit_four(&log).is_ok() {
         return Err("a failed write was acknowledged".to_owned());
     }
     disk.restart(disk.fingerprint());
     drop(log);
-    let (log, report) = model.check_open(disk, &config());
+    let (log, report) = model.check_open(disk, config);
     check_roots(disk, &report)?;
     model.close(log).map_err(|_| "a repaired log closes")?;
     let verified = verify_on(disk, &mut |_, _| {}).map_err(|error| error.to_string())?;
@@ -114,7 +120,7 @@ fn check_headers(disk: &SimDisk) -> Result<(), String> {
 
 /// Opens the log and closes it again.
 fn come_up(disk: &SimDisk) {
-    if let Ok((log, _)) = Log::open_on(std::sync::Arc::new(disk.clone()), config()) {
+    if let Ok((log, _)) = Log::open_on(Arc::new(disk.clone()), config()) {
         let _ = log.close();
     }
 }
@@ -162,7 +168,7 @@ impl Everything {
 fn die_writing(model: &mut Model, disk: &SimDisk, log: &Log, random: &mut Random) {
     disk.fail_nth(OperationKind::Write, 1 + random.below(3), std::io::ErrorKind::Other);
     // The fault may also wait for a later write: a new process is as good a place for it.
-    let _ = model.submit(log, 6);
+    let _ = model.submit_four(log);
     disk.kill_process();
 }
 
@@ -301,6 +307,91 @@ fn failed_syncs_at_every_operation() {
     explored(&explorer.cut_every(3), &FailedSyncs);
 }
 
+/// A process that is killed between two operations, which the seed says, and its successor.
+struct Killed;
+
+impl Killed {
+    fn append(model: &mut Model, disk: &SimDisk, count: u64) -> Result<(), Stopped> {
+        let log = model.open(disk, &config())?;
+        model.append_large(&log, count)?;
+        model.close(log)
+    }
+}
+
+impl Scenario for Killed {
+    type Evidence = Model;
+
+    fn run(&self, disk: &SimDisk, seed: u64) -> Model {
+        let mut model = Model::default();
+        disk.kill_at(seed);
+        let _ = Killed::append(&mut model, disk, 7);
+        disk.kill_process();
+        let _ = Killed::append(&mut model, disk, 9);
+        model
+    }
+
+    fn check(&self, disk: &SimDisk, model: &Model) -> Result<(), String> {
+        check(disk, model.clone())
+    }
+}
+
+#[test]
+fn a_successor_of_a_killed_process_at_every_operation() {
+    let explorer = explorer("a_successor_of_a_killed_process_at_every_operation");
+    let explorer = explorer.seeds(1..60).outcomes(2);
+    let explorer = if cfg!(debug_assertions) { explorer.cut_every(5) } else { explorer };
+    explored(&explorer, &Killed);
+}
+
+/// A log that goes round in few files: each is soon a dropped one that is used again.
+struct Recycled;
+
+impl Recycled {
+    fn config() -> Config {
+        config_of(128 << 10)
+    }
+
+    fn live(model: &mut Model, disk: &SimDisk) -> Result<(), Stopped> {
+        let log = model.open(disk, &Recycled::config())?;
+        for _ in 0..2 {
+            model.append_large(&log, 21)?;
+            model.trim(&log, 8)?;
+        }
+        assert!(log.stats().segments_recycled > 0, "a dropped file was used again");
+        model.append(&log)?;
+        model.close(log)
+    }
+}
+
+impl Scenario for Recycled {
+    type Evidence = Model;
+
+    fn run(&self, disk: &SimDisk, _seed: u64) -> Model {
+        let mut model = Model::default();
+        for _ in 0..2 {
+            let _ = Recycled::live(&mut model, disk);
+        }
+        model
+    }
+
+    fn recover(&self, disk: &SimDisk) {
+        if let Ok((log, _)) = Log::open_on(Arc::new(disk.clone()), Recycled::config()) {
+            let _ = log.close();
+        }
+    }
+
+    fn check(&self, disk: &SimDisk, model: &Model) -> Result<(), String> {
+        check_with(&Recycled::config(), disk, model.clone())
+    }
+}
+
+#[test]
+fn recycled_files_at_every_operation() {
+    let explorer = explorer("recycled_files_at_every_operation").outcomes(8).second_cuts(1);
+    let explorer = if cfg!(debug_assertions) { explorer.cut_every(5) } else { explorer };
+    explored(&explorer.seeds(1..3), &Recycled);
+}
+
 /// Two batches on their way at once and nothing more, so that every legal outcome can be looked at.
 struct TwoTickets;
 
@@ -322,15 +413,7 @@ impl Scenario for TwoTickets {
 impl TwoTickets {
     fn work(model: &mut Model, disk: &SimDisk) -> Result<(), Stopped> {
         let log = model.open(disk, &config())?;
-        let mut tickets = Vec::new();
-        for bytes in [600, 5000] {
-            let record = model.record_of(bytes);
-            tickets.push(log.submit(&record)?);
-        }
-        for ticket in tickets {
-            let lsn = ticket.wait()?;
-            model.acknowledged = model.acknowledged.max(lsn.get());
-        }
+        model.submit_two(&log)?;
         model.set_cell(&log)?;
         model.close(log)
     }

@@ -16,7 +16,13 @@ use cairnlog_engine::{
 };
 
 pub(crate) fn config() -> Config {
-    let mut config = Config::with_segment_bytes(64 << 10);
+    config_of(64 << 10)
+}
+
+/// As [`config`], with other segments: a recycled file is zeroed up to 64 KiB, so that only behind that
+/// it holds what it held before.
+pub(crate) fn config_of(segment_bytes: u64) -> Config {
+    let mut config = Config::with_segment_bytes(segment_bytes);
     config.block_bytes = 512;
     config.record_bytes_max = 20 << 10;
     config.batch_bytes_max = 4 << 10;
@@ -86,6 +92,8 @@ pub(crate) struct Model {
     /// Of the last open that was answered.
     epoch: Epoch,
     start_counter: u64,
+    /// Whether the last life ended as it should: nothing can be torn then.
+    closed: bool,
 }
 
 impl Default for Model {
@@ -100,6 +108,7 @@ impl Default for Model {
             first_lsn: Lsn::FIRST,
             epoch: Epoch::NONE,
             start_counter: 0,
+            closed: false,
         }
     }
 }
@@ -107,9 +116,8 @@ impl Default for Model {
 impl Model {
     /// A new record, different from all others, which may be in the log from now on.
     pub(crate) fn record(&mut self) -> Arc<[u8]> {
-        self.counter += 1;
         let bytes = [0, 1, 90, 600, 5000, 13_000];
-        let [low, ..] = self.counter.to_le_bytes();
+        let [low, ..] = (self.counter + 1).to_le_bytes();
         self.record_of(bytes[usize::from(low) * 7 % bytes.len()])
     }
 
@@ -140,6 +148,16 @@ impl Model {
         Ok(())
     }
 
+    /// Appends so many large records, of which a segment holds five.
+    pub(crate) fn append_large(&mut self, log: &Log, count: u64) -> Result<(), Stopped> {
+        for _ in 0..count {
+            let record = self.record_of(12_000);
+            let lsn = log.append(&record)?;
+            self.acknowledge(lsn);
+        }
+        Ok(())
+    }
+
     pub(crate) fn append_batch(&mut self, log: &Log) -> Result<(), Stopped> {
         let batch = [self.record(), self.record()];
         let lsns = log.append_batch(&batch)?;
@@ -150,11 +168,27 @@ impl Model {
 
     /// Appends with several tickets at once, which may be on their way together.
     pub(crate) fn submit(&mut self, log: &Log, count: u64) -> Result<(), Stopped> {
-        let mut tickets = Vec::new();
-        for _ in 0..count {
-            let record = self.record();
-            let ticket = log.submit(&record)?;
-            assert_eq!(ticket.lsns_if_durable().start.get(), self.appended());
+        let records: Vec<_> = (0..count).map(|_| self.record()).collect();
+        self.submit_records(log, &records)
+    }
+
+    /// As [`Model::submit`], with four batches, whatever their records hold.
+    pub(crate) fn submit_four(&mut self, log: &Log) -> Result<(), Stopped> {
+        let records = [5000, 90, 4500, 600].map(|bytes| self.record_of(bytes));
+        self.submit_records(log, &records)
+    }
+
+    /// As [`Model::submit`], with two batches, a small one and a large one.
+    pub(crate) fn submit_two(&mut self, log: &Log) -> Result<(), Stopped> {
+        let records = [600, 5000].map(|bytes| self.record_of(bytes));
+        self.submit_records(log, &records)
+    }
+
+    fn submit_records(&mut self, log: &Log, records: &[Arc<[u8]>]) -> Result<(), Stopped> {
+        let (mut tickets, before) = (Vec::new(), self.records.len() - records.len());
+        for (number, record) in (1..).zip(records) {
+            let ticket = log.submit(record)?;
+            assert_eq!(ticket.lsns_if_durable().start.get(), before as u64 + number);
             tickets.push(ticket);
         }
         let mut stopped = Ok(());
@@ -211,6 +245,7 @@ impl Model {
     pub(crate) fn close(&mut self, log: Log) -> Result<(), Stopped> {
         log.close()?;
         self.acknowledge(Lsn::new(self.appended()));
+        self.closed = true;
         Ok(())
     }
 
@@ -245,6 +280,7 @@ impl Model {
         let kept = end.get() - 1;
         let repaired = matches!(report.verdict, Verdict::Clean | Verdict::TornTail { .. });
         assert!(repaired, "{:?}", report.verdict);
+        assert!(report.verdict == Verdict::Clean || !self.closed, "{:?}", report.verdict);
         assert!(kept >= self.acknowledged, "{} acknowledged, {kept} kept", self.acknowledged);
         assert!(kept <= self.appended(), "nobody wrote LSN {kept}");
         assert!(first <= end);
@@ -259,6 +295,7 @@ impl Model {
         self.records.truncate(usize::try_from(kept).expect("a small log"));
         (self.acknowledged, self.first_lsn) = (kept, first);
         (self.epoch, self.start_counter) = (report.epoch, report.start_counter);
+        self.closed = false;
     }
 
     /// The log after a cut: looked at, opened, and read in full.
