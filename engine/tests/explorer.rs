@@ -136,7 +136,7 @@ impl Everything {
         }
         let log = model.open(disk, &config())?;
         for _ in 0..4 + random.below(4) {
-            match random.below(8) {
+            match random.below(9) {
                 0 => model.append(&log)?,
                 1 => model.append_batch(&log)?,
                 2 | 3 => model.submit(&log, 2 + random.below(6))?,
@@ -146,6 +146,7 @@ impl Everything {
                 }
                 5 => model.sync(&log)?,
                 6 => model.trim(&log, 3 + random.below(6))?,
+                7 => model.checkpoint(&log)?,
                 _ => model.set_cell(&log)?,
             }
         }

@@ -243,6 +243,20 @@ const MUTATIONS: &[Mutation] = &[
         tests: EXPLORER,
     },
     Mutation {
+        what: "a checkpoint is not synced before it has its name",
+        edits: &[("checkpoint.rs", "file.sync()?;", "")],
+        tests: EXPLORER,
+    },
+    Mutation {
+        what: "a checkpoint is answered before its name is durable",
+        edits: &[(
+            "checkpoint.rs",
+            "disk.sync_directory().map_err(",
+            "Ok::<(), io::Error>(()).map_err(",
+        )],
+        tests: EXPLORER,
+    },
+    Mutation {
         what: "an open does not raise the epoch",
         edits: &[(
             "log/open.rs",

@@ -7,6 +7,7 @@
 //!  P3 and P4 a torn write damages nothing acknowledged, and is cut off without anybody's help.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::io::Read;
 use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
@@ -46,6 +47,11 @@ impl Random {
     }
 }
 
+/// What a checkpoint holds: several sectors.
+fn state_at(lsn: Lsn) -> String {
+    format!("everything below {lsn}. ").repeat(100)
+}
+
 /// Why a workload stopped: an error of the disk, which is what a power cut looks like from inside.
 #[derive(Debug)]
 pub(crate) struct Stopped;
@@ -63,7 +69,7 @@ impl From<AppendError> for Stopped {
 
 impl From<ChangeError> for Stopped {
     fn from(error: ChangeError) -> Stopped {
-        assert!(matches!(error, ChangeError::Poisoned(_)), "{error:?}");
+        assert!(matches!(error, ChangeError::Poisoned(_) | ChangeError::NotTaken(_)), "{error:?}");
         Stopped
     }
 }
@@ -92,6 +98,9 @@ pub(crate) struct Model {
     /// Of the last open that was answered.
     epoch: Epoch,
     start_counter: u64,
+    /// The newest checkpoint that was answered, and one that may be there beside it.
+    checkpoint_lsn: Lsn,
+    next_checkpoint_lsn: Lsn,
     /// Whether the last life ended as it should: nothing can be torn then.
     closed: bool,
 }
@@ -108,6 +117,8 @@ impl Default for Model {
             first_lsn: Lsn::FIRST,
             epoch: Epoch::NONE,
             start_counter: 0,
+            checkpoint_lsn: Lsn::NONE,
+            next_checkpoint_lsn: Lsn::NONE,
             closed: false,
         }
     }
@@ -232,6 +243,29 @@ impl Model {
         Ok(())
     }
 
+    /// Takes a checkpoint of everything that is durable; its content follows from its LSN.
+    pub(crate) fn checkpoint(&mut self, log: &Log) -> Result<(), Stopped> {
+        let lsn = log.durable_lsn();
+        self.next_checkpoint_lsn = lsn;
+        log.checkpoint(lsn, |out| out.write_all(state_at(lsn).as_bytes()))?;
+        self.checkpoint_lsn = lsn;
+        Ok(())
+    }
+
+    /// The newest checkpoint answered is there, or the one that was being taken.
+    fn check_checkpoint(&mut self, log: &Log) {
+        let newest = log.newest_checkpoint().expect("one is whole");
+        let lsn = newest.as_ref().map_or(Lsn::NONE, |newest| newest.lsn());
+        assert!(lsn == self.checkpoint_lsn || lsn == self.next_checkpoint_lsn, "{lsn}");
+        assert!(lsn >= self.checkpoint_lsn, "{lsn} instead of {}", self.checkpoint_lsn);
+        if let Some(mut newest) = newest {
+            let mut content = String::new();
+            newest.read_to_string(&mut content).expect("it was checked");
+            assert_eq!(content, state_at(lsn));
+        }
+        (self.checkpoint_lsn, self.next_checkpoint_lsn) = (lsn, lsn);
+    }
+
     /// Trims to a place between the first record and the durable end, in eighths.
     pub(crate) fn trim(&mut self, log: &Log, eighths: u64) -> Result<(), Stopped> {
         let (first, end) = (log.first_lsn().get(), log.durable_lsn().get());
@@ -307,6 +341,7 @@ impl Model {
             assert_eq!(range.end, report.end_lsn, "a reader sees what recovery keeps");
         }
         self.check_report(&log, &report);
+        self.check_checkpoint(&log);
         self.check_records(&log);
         (log, report)
     }
