@@ -2,7 +2,8 @@
 //! outcomes of each cut, and the promises P1 to P4 checked in each state (see `common`).
 //!
 //! Every test prints its seeds, the trace of each, and how many distinct states it saw. A failure names
-//! the environment variable that replays it. `CAIRNLOG_STATES` asks the longest test for more states.
+//! the environment variable that replays it. `CAIRNLOG_STATES` asks the longest test for more states,
+//! `CAIRNLOG_STRIDE` the others for cuts at every so many operations.
 
 use std::sync::Arc;
 
@@ -33,6 +34,13 @@ fn explored(explorer: &Explorer, scenario: &impl Scenario) -> Report {
 fn states_wanted() -> u64 {
     let asked = std::env::var("CAIRNLOG_STATES").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or(if cfg!(debug_assertions) { 600 } else { 5000 })
+}
+
+/// Every so many operations the power goes: at each in an optimized test, and at fewer otherwise, unless
+/// `CAIRNLOG_STRIDE` says how many.
+fn stride(in_debug: u64) -> u64 {
+    let asked = std::env::var("CAIRNLOG_STRIDE").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(if cfg!(debug_assertions) { in_debug } else { 1 })
 }
 
 /// Whether only one state is looked at, so that nothing can be said about their number.
@@ -202,8 +210,8 @@ fn everything_at_every_operation() {
     let explorer = explorer("everything_at_every_operation").seeds(1..10_000).outcomes(20);
     let explorer = explorer.second_cuts(2).states_wanted(states_wanted());
     // In a short test the cuts are spread over several seeds.
-    let explorer = if states_wanted() < 50_000 { explorer.cut_every(7) } else { explorer };
-    let report = explored(&explorer, &Everything);
+    let spread = if states_wanted() < 50_000 { 7 } else { 1 };
+    let report = explored(&explorer.cut_every(spread), &Everything);
     assert!(report.distinct_states >= states_wanted() || replays());
 }
 
@@ -255,15 +263,15 @@ impl Scenario for TornTails {
 fn torn_tails_at_every_operation() {
     let seeds = if cfg!(debug_assertions) { 1..3 } else { 1..9 };
     let explorer = explorer("torn_tails_at_every_operation").seeds(seeds).outcomes(6);
-    explored(&explorer.second_cuts(2).cut_every(3), &TornTails);
+    explored(&explorer.second_cuts(2).cut_every(stride(4)), &TornTails);
 }
 
-/// Syncs that fail, and are not believed to have worked afterwards: of the tail that an earlier process
-/// left, and of the directory.
+/// Syncs that fail once and are not believed to have worked afterwards: of the tail that an earlier
+/// process left, and of the directory.
 struct FailedSyncs;
 
 impl FailedSyncs {
-    fn live(model: &mut Model, disk: &SimDisk, seed: u64) -> Result<(), Stopped> {
+    fn of_a_tail(model: &mut Model, disk: &SimDisk, seed: u64) -> Result<(), Stopped> {
         let mut random = Random(seed);
         let log = model.open(disk, &config())?;
         model.append(&log)?;
@@ -278,11 +286,15 @@ impl FailedSyncs {
                 model.open(disk, &config())?
             }
         };
-        let nth = 1 + random.below(3);
-        disk.fail_nth(OperationKind::SyncDirectory, nth, std::io::ErrorKind::Other);
-        for _ in 0..12 {
-            model.append_batch(&log)?;
-        }
+        model.append_batch(&log)?;
+        model.close(log)
+    }
+
+    /// No successor could know of it: only a power cut ends this.
+    fn of_the_directory(model: &mut Model, disk: &SimDisk, seed: u64) -> Result<(), Stopped> {
+        let log = model.open(disk, &config())?;
+        disk.fail_nth(OperationKind::SyncDirectory, 1 + seed % 4, std::io::ErrorKind::Other);
+        model.append_large(&log, 20)?;
         model.close(log)
     }
 }
@@ -292,7 +304,11 @@ impl Scenario for FailedSyncs {
 
     fn run(&self, disk: &SimDisk, seed: u64) -> Model {
         let mut model = Model::default();
-        let _ = FailedSyncs::live(&mut model, disk, seed);
+        let _ = if seed % 2 == 0 {
+            FailedSyncs::of_a_tail(&mut model, disk, seed / 2)
+        } else {
+            FailedSyncs::of_the_directory(&mut model, disk, seed / 2)
+        };
         model
     }
 
@@ -303,9 +319,8 @@ impl Scenario for FailedSyncs {
 
 #[test]
 fn failed_syncs_at_every_operation() {
-    let seeds = if cfg!(debug_assertions) { 1..5 } else { 1..17 };
-    let explorer = explorer("failed_syncs_at_every_operation").seeds(seeds).outcomes(4);
-    explored(&explorer.cut_every(3), &FailedSyncs);
+    let explorer = explorer("failed_syncs_at_every_operation").seeds(1..17).outcomes(4);
+    explored(&explorer.cut_every(stride(8)), &FailedSyncs);
 }
 
 /// A process that is killed between two operations, which the seed says, and its successor.
@@ -339,9 +354,7 @@ impl Scenario for Killed {
 #[test]
 fn a_successor_of_a_killed_process_at_every_operation() {
     let explorer = explorer("a_successor_of_a_killed_process_at_every_operation");
-    let explorer = explorer.seeds(1..60).outcomes(2);
-    let explorer = if cfg!(debug_assertions) { explorer.cut_every(5) } else { explorer };
-    explored(&explorer, &Killed);
+    explored(&explorer.seeds(1..60).outcomes(2).cut_every(stride(12)), &Killed);
 }
 
 /// A log that goes round in few files: each is soon a dropped one that is used again.
@@ -389,8 +402,7 @@ impl Scenario for Recycled {
 #[test]
 fn recycled_files_at_every_operation() {
     let explorer = explorer("recycled_files_at_every_operation").outcomes(8).second_cuts(1);
-    let explorer = if cfg!(debug_assertions) { explorer.cut_every(5) } else { explorer };
-    explored(&explorer.seeds(1..3), &Recycled);
+    explored(&explorer.seeds(1..3).cut_every(stride(12)), &Recycled);
 }
 
 /// Two batches on their way at once and nothing more, so that every legal outcome can be looked at.

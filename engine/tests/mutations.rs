@@ -398,6 +398,7 @@ fn noticed(binary: &Path) -> Option<String> {
     let out = fs::File::create(&log).expect("a file is made");
     let mut child = Command::new(binary)
         .env("CAIRNLOG_STATES", "300")
+        .env("CAIRNLOG_STRIDE", "4")
         .env("RUST_BACKTRACE", "0")
         .stdout(out)
         .stderr(Stdio::null())

@@ -192,7 +192,6 @@ impl Explorer {
         Err(self.failure(&seed.to_string(), message))
     }
 
-    /// The last cut is behind the last operation.
     fn explore_seed<S: Scenario>(
         &self,
         scenario: &S,
@@ -200,16 +199,20 @@ impl Explorer {
     ) -> Result<Found, Failure> {
         let seed = rehearsed.seed;
         let first = 1 + scattered(seed, 0, 0) % self.cut_every;
-        let next = AtomicU64::new(first);
+        let behind = rehearsed.operations + 1;
+        // The one behind the last operation is always among them.
+        let cuts = behind.saturating_sub(first).div_ceil(self.cut_every);
+        let next = AtomicU64::new(0);
         let failed: Mutex<Option<(u64, Failure)>> = Mutex::new(None);
         let failed_at = AtomicU64::new(u64::MAX);
         let work = || {
             let (mut found, attempt) =
                 (Found::default(), Attempt { explorer: self, scenario, seed });
             loop {
-                let cut = next.fetch_add(self.cut_every, Ordering::Relaxed);
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let cut = if number < cuts { first + number * self.cut_every } else { behind };
                 // Every cut before one that fails is looked at, so that the earliest failure is named.
-                if cut > rehearsed.operations + 1 || cut > failed_at.load(Ordering::Relaxed) {
+                if number > cuts || cut > failed_at.load(Ordering::Relaxed) {
                     return found;
                 }
                 if let Err(failure) = attempt.explore_cut(cut, &mut found) {
