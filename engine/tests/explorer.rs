@@ -99,10 +99,12 @@ fn check_cut(disk: &SimDisk, report: &RecoveryReport) -> Result<(), String> {
     let Verdict::TornTail { segment, offset, .. } = report.verdict else { return Ok(()) };
     for name in disk.files() {
         let Some(number) = parse_file_name(&name) else { continue };
-        for (block, at) in disk.read_file(&name).chunks(512).zip((0..).step_by(512)) {
+        let bytes = disk.read_file(&name);
+        let header = SegmentHeader::decode(&bytes).is_ok_and(|h| h.segment == number);
+        for (block, at) in bytes.chunks(512).zip((0..).step_by(512)) {
             let batch = BatchHeader::decode(block).ok();
             let batch = batch.is_some_and(|b| (b.segment, b.offset) == (number, at));
-            let header = SegmentHeader::decode(block).is_ok_and(|h| h.segment == number);
+            let header = header && at == 0;
             if (number, at) >= (segment, offset) && (batch || header) {
                 return Err(format!("{name} still has a block of the log at {at}"));
             }
@@ -118,7 +120,7 @@ fn check_headers(disk: &SimDisk) -> Result<(), String> {
         let Some(number) = parse_file_name(&name) else { continue };
         let bytes = disk.read_file(&name);
         let Some(block) = bytes.get(..512) else { return Err(format!("{name} is short")) };
-        let own = SegmentHeader::decode(block).is_ok_and(|header| header.segment == number);
+        let own = SegmentHeader::decode(&bytes).is_ok_and(|header| header.segment == number);
         if !own && block.iter().any(|byte| *byte != 0) {
             return Err(format!("{name} has another segment's header"));
         }
@@ -133,16 +135,37 @@ fn come_up(disk: &SimDisk) {
     }
 }
 
-/// Everything that a log does, in an order that follows from the seed.
+/// Everything that a log does, in an order and with settings that follow from the seed.
 struct Everything;
 
 impl Everything {
-    fn live(model: &mut Model, disk: &SimDisk, random: &mut Random) -> Result<(), Stopped> {
+    fn config(seed: u64) -> Config {
+        let mut config = config_of(if seed % 4 == 1 { 128 << 10 } else { 64 << 10 });
+        match seed % 4 {
+            2 => {
+                config.spare_segments_max = 0;
+                config.hot_bytes_max = 0;
+            }
+            3 => {
+                config.block_bytes = 4096;
+                config.retain_bytes = Some(200 << 10);
+            }
+            _ => {}
+        }
+        config
+    }
+
+    fn live(
+        model: &mut Model,
+        disk: &SimDisk,
+        config: &Config,
+        random: &mut Random,
+    ) -> Result<(), Stopped> {
         disk.set_queue_depth([1, 2, 4, 8][usize::try_from(random.below(4)).expect("below 4")]);
         if random.below(3) == 0 {
             disk.kill_at(disk.operations() + 1 + random.below(60));
         }
-        let log = model.open(disk, &config())?;
+        let log = model.open(disk, config)?;
         for _ in 0..4 + random.below(4) {
             match random.below(9) {
                 0 => model.append(&log)?,
@@ -182,26 +205,28 @@ fn die_writing(model: &mut Model, disk: &SimDisk, log: &Log, random: &mut Random
 }
 
 impl Scenario for Everything {
-    type Evidence = Model;
+    type Evidence = (Config, Model);
 
-    fn run(&self, disk: &SimDisk, seed: u64) -> Model {
+    fn run(&self, disk: &SimDisk, seed: u64) -> (Config, Model) {
         let (mut model, mut random) = (Model::default(), Random(seed));
+        let config = Everything::config(seed);
+        model.retains = config.retain_bytes.is_some();
         for _ in 0..4 {
-            if Everything::live(&mut model, disk, &mut random).is_err() {
+            if Everything::live(&mut model, disk, &config, &mut random).is_err() {
                 // A process that was killed, or has a poisoned log, is followed by another one;
                 // without power that fails too.
                 disk.kill_process();
             }
         }
-        model
+        (config, model)
     }
 
     fn recover(&self, disk: &SimDisk) {
         come_up(disk);
     }
 
-    fn check(&self, disk: &SimDisk, model: &Model) -> Result<(), String> {
-        check(disk, model.clone())
+    fn check(&self, disk: &SimDisk, (config, model): &(Config, Model)) -> Result<(), String> {
+        check_with(config, disk, model.clone())
     }
 }
 
@@ -304,7 +329,7 @@ impl Scenario for FailedSyncs {
 
     fn run(&self, disk: &SimDisk, seed: u64) -> Model {
         let mut model = Model::default();
-        let _ = if seed % 2 == 0 {
+        let _ = if seed.is_multiple_of(2) {
             FailedSyncs::of_a_tail(&mut model, disk, seed / 2)
         } else {
             FailedSyncs::of_the_directory(&mut model, disk, seed / 2)
