@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use cairnlog_engine::disk::sim::SimDisk;
+use cairnlog_engine::disk::sim::{PowerCut, SimDisk};
 use cairnlog_engine::format::segment::file_name;
 use cairnlog_engine::{AppendError, Log, Lsn, OpenError, ReadError, Verdict};
 
@@ -109,6 +109,75 @@ fn a_misdirected_write_is_noticed() {
     for offset in [0, 4096] {
         let what = format!("to offset {offset} of the superblock");
         every_write(&what, |disk, nth| disk.misdirect_nth_write(nth, "superblock", offset));
+    }
+}
+
+#[test]
+fn a_misdirected_write_costs_evidence_at_most() {
+    for nth in 1..200 {
+        let disk = SimDisk::new(1);
+        let log = open(&disk).expect("nothing lies yet");
+        append_to(&log, 2, 7);
+        log.close().expect("nothing lies yet");
+        // What it should have written is missing, and that is noticed without the watermark's help.
+        disk.misdirect_nth_write(nth, "watermark", 4096 * (nth % 2));
+        let acknowledged = live(&disk);
+        disk.restart_losing_all();
+        let _ = look(&disk, acknowledged, &format!("to the watermark, write {nth}"));
+    }
+}
+
+/// D4: a sector that the medium does not give costs the records in it, and only them.
+#[test]
+fn an_unreadable_sector_costs_what_is_in_it() {
+    let (mut whole, mut in_part, mut refused) = (0, 0, 0);
+    let made = SimDisk::new(1);
+    assert_eq!(live(&made), RECORDS);
+    for name in made.files() {
+        let bytes = made.read_file(&name).len() as u64;
+        for sector in (0..bytes / 512).step_by(5) {
+            let disk = made.after(PowerCut::LosingAll);
+            disk.make_unreadable(&name, 512 * sector..512 * sector + 1);
+            let log = match open(&disk) {
+                Ok(log) => log,
+                Err(OpenError::Io(_)) => {
+                    refused += 1;
+                    continue;
+                }
+                Err(other) => panic!("{name}, sector {sector}: {other:?}"),
+            };
+            let mut missing = 0;
+            for lsn in 1..=RECORDS {
+                match log.read(Lsn::new(lsn)) {
+                    Ok(read) => assert_eq!(read.bytes(), record(lsn, 7)),
+                    Err(ReadError::Io(_) | ReadError::Corrupt(_)) => missing += 1,
+                    Err(other) => panic!("{name}, sector {sector}, LSN {lsn}: {other:?}"),
+                }
+            }
+            assert!(missing <= 1, "{name}, sector {sector}: {missing} records are missing");
+            if missing == 0 { whole += 1 } else { in_part += 1 }
+        }
+    }
+    println!("{whole} times nothing is missing, {in_part} times one record, {refused} not opened");
+    assert!(whole > 20 && refused > 5);
+}
+
+/// D9: superblock and watermark are there twice, and one sector is in one copy only.
+#[test]
+fn an_unreadable_copy_leaves_the_other() {
+    let made = SimDisk::new(1);
+    assert_eq!(live(&made), RECORDS);
+    for name in ["superblock", "watermark"] {
+        for sector in 0..16 {
+            let disk = made.after(PowerCut::LosingAll);
+            disk.make_unreadable(name, 512 * sector..512 * sector + 1);
+            let what = format!("{name}, sector {sector}");
+            assert_eq!(look(&disk, RECORDS, &what), Found::All);
+            let log = open(&disk).expect("it was written again");
+            append_to(&log, RECORDS + 5, 7);
+            log.close().expect("nothing fails");
+            assert_eq!(look(&disk, RECORDS + 5, &what), Found::All);
+        }
     }
 }
 
