@@ -459,7 +459,7 @@ impl TwoTickets {
 
 #[test]
 fn every_outcome_of_two_tickets() {
-    let bound = if cfg!(debug_assertions) { 40 } else { 2000 };
+    let bound = if cfg!(debug_assertions) { 40 } else { 20_000 };
     let explorer = explorer("every_outcome_of_two_tickets").every_outcome(bound).outcomes(4);
     let report = explored(&explorer, &TwoTickets);
     assert!(report.cuts_exhausted > report.cuts_over_bound || replays());

@@ -62,16 +62,14 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a file is dropped before the trim point is durable",
         edits: &[
+            ("maintenance.rs", "superblock.first_lsn = first_lsn;", "let _ = &superblock;"),
+            ("maintenance.rs", "superblock.first_segment = first_segment;", ""),
             (
                 "maintenance.rs",
-                "superblock.change(|superblock| {",
-                "superblock.later(|superblock| {",
-            ),
-            (
-                "superblock.rs",
-                "    fn write_copy(",
-                "    pub(crate) fn later(&mut self, change: impl FnOnce(&mut Superblock)) \
-                 -> Result<(), IoFailure> { change(&mut self.current); Ok(()) }\n    fn write_copy(",
+                "dropped.map_err(|error| IoFailure::new(\"drop\", &name, error))",
+                "dropped.map_err(|error| IoFailure::new(\"drop\", &name, error))?; \
+                 maintenance.superblock.change(|superblock| { superblock.first_lsn = first_lsn; \
+                 superblock.first_segment = first_segment; })",
             ),
         ],
         tests: EXPLORER,
