@@ -53,7 +53,8 @@
 //!
 //! - `uring` (default): batches of tickets go through io_uring where the kernel gives it; the blocking
 //!   driver keeps the same promises elsewhere. [`Stats::backend`] says which one is in use.
-//! - `sim`: `disk::sim`, a simulated disk whose power can be cut at any operation.
+//! - `sim`: the laboratory, module `sim`: a simulated disk whose power can be cut at any operation, and
+//!   an explorer that does so at each of them, for your own state machine as for the engine.
 //!
 //! # Format
 //!
@@ -61,6 +62,8 @@
 
 pub mod disk;
 pub mod format;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 mod assembler;
 mod checkpoint;

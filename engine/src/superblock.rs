@@ -109,14 +109,20 @@ impl SuperblockStore {
 /// Both copies, each whole or with its fault.
 pub(crate) type Copies = [Result<Superblock, Fault>; 2];
 
-/// Reads both copies from the medium.
+/// Reads both copies from the medium. A copy that it does not give is as good as a damaged one.
+///
+/// # Errors
+/// When it gives neither: what is there is then not known.
 pub(crate) fn read_copies(file: &dyn DiskFile) -> io::Result<Copies> {
     let read = |number: u64| -> io::Result<Result<Superblock, Fault>> {
         let mut copy = Aligned::zeroed(COPY_BYTES);
         let filled = file.read_direct_at(&mut copy, number * COPY_BYTES as u64)?;
         Ok(Superblock::decode(&copy[..filled]))
     };
-    Ok([read(0)?, read(1)?])
+    match (read(0), read(1)) {
+        (Err(error), Err(_)) => Err(error),
+        (one, other) => Ok([one, other].map(|copy| copy.unwrap_or(Err(Fault::Unreadable)))),
+    }
 }
 
 fn newest(copies: &Copies) -> Result<Superblock, OpenError> {

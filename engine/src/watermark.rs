@@ -70,18 +70,19 @@ impl WatermarkStore {
     }
 }
 
+/// The newest valid block that the medium gives; an error when it gives neither.
 fn newest(file: &dyn DiskFile) -> io::Result<Option<Watermark>> {
-    let mut newest: Option<Watermark> = None;
-    for number in 0..2 {
+    let read = |number: u64| -> io::Result<Option<Watermark>> {
         let mut block = Aligned::zeroed(BLOCK_BYTES);
         let filled = file.read_direct_at(&mut block, number * BLOCK_BYTES as u64)?;
-        if let Ok(watermark) = Watermark::decode(&block[..filled])
-            && newest.as_ref().is_none_or(|newest| newest.sequence < watermark.sequence)
-        {
-            newest = Some(watermark);
-        }
-    }
-    Ok(newest)
+        Ok(Watermark::decode(&block[..filled]).ok())
+    };
+    let blocks = match [read(0), read(1)] {
+        [Err(error), Err(_)] => return Err(error),
+        blocks => blocks,
+    };
+    let valid = blocks.into_iter().filter_map(|block| block.ok().flatten());
+    Ok(valid.max_by_key(|watermark| watermark.sequence))
 }
 
 #[cfg(test)]

@@ -9,148 +9,17 @@
 use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::{OperationKind, SimDisk};
-use cairnlog_engine::{AppendError, Config, Log, LogReader, Lsn, RecoveryReport, Verdict};
+use cairnlog_engine::{Config, Log, Lsn, Verdict};
+
+mod common;
+
+use common::{Model, config};
 
 /// How often the outcome of one cut is drawn: nothing unsynced survives, all of it does, and so many
 /// seeded mixtures. `CAIRNLOG_OUTCOMES` asks for more.
 fn outcomes() -> u64 {
     let asked = std::env::var("CAIRNLOG_OUTCOMES").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or(4)
-}
-
-fn config() -> Config {
-    let mut config = Config::with_segment_bytes(64 << 10);
-    config.block_bytes = 512;
-    config.record_bytes_max = 20 << 10;
-    config.batch_bytes_max = 4 << 10;
-    config.inflight_bytes_max = 512 << 10;
-    config
-}
-
-/// What the test knows of one log over all its lives.
-#[derive(Default)]
-struct Model {
-    /// Everything that may be in the log, by LSN - 1; cut back to what recovery found.
-    records: Vec<Vec<u8>>,
-    /// Records below it were acknowledged.
-    acknowledged: u64,
-    counter: u64,
-}
-
-impl Model {
-    fn record(&mut self) -> Vec<u8> {
-        self.counter += 1;
-        let bytes = [0, 1, 90, 600, 5000, 13_000];
-        let [low, ..] = self.counter.to_le_bytes();
-        let mut record = vec![low; bytes[usize::from(low) * 7 % bytes.len()]];
-        record.extend_from_slice(&self.counter.to_le_bytes());
-        record
-    }
-
-    fn acknowledge(&mut self, lsn: Lsn) {
-        self.acknowledged = self.acknowledged.max(lsn.get());
-    }
-
-    /// One append in each way there is; stops at the first failure.
-    fn append_some(&mut self, log: &Log) -> Result<(), AppendError> {
-        let record = self.record();
-        self.records.push(record.clone());
-        let lsn = log.append(&record)?;
-        assert_eq!(lsn.get(), self.records.len() as u64);
-        self.acknowledge(lsn);
-
-        let batch = [self.record(), self.record()];
-        self.records.extend(batch.iter().cloned());
-        let lsns = log.append_batch(&batch)?;
-        assert_eq!(lsns.end.get(), self.records.len() as u64 + 1);
-        self.acknowledge(Lsn::new(lsns.end.get() - 1));
-
-        let mut tickets = Vec::new();
-        for _ in 0..5 {
-            let record = self.record();
-            self.records.push(record.clone());
-            tickets.push(log.submit(&record)?);
-        }
-        for ticket in tickets {
-            let lsn = ticket.wait()?;
-            self.acknowledge(lsn);
-        }
-
-        let record = self.record();
-        self.records.push(record.clone());
-        log.append_buffered(&record)?;
-        Ok(())
-    }
-
-    /// Runs until the power goes out, or to the end.
-    fn run(&mut self, disk: &SimDisk, config: &Config) -> Result<(), AppendError> {
-        for life in 0..3 {
-            let Ok((log, report)) = Log::open_on(Arc::new(disk.clone()), config.clone()) else {
-                return Err(AppendError::Closed);
-            };
-            self.check_report(report.first_lsn, report.end_lsn);
-            for _ in 0..6 {
-                self.append_some(&log)?;
-            }
-            if life == 1 {
-                let middle = Lsn::new(self.acknowledged / 2);
-                if log.trim(middle).is_err() {
-                    return Err(AppendError::Closed);
-                }
-                if log.set_cell(b"applied").is_err() {
-                    return Err(AppendError::Closed);
-                }
-            }
-            if life != 0 {
-                log.close()?;
-                self.acknowledge(Lsn::new(self.records.len() as u64));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_report(&mut self, first: Lsn, end: Lsn) {
-        let kept = end.get() - 1;
-        assert!(kept >= self.acknowledged, "acknowledged {} of {kept}", self.acknowledged);
-        assert!(kept <= self.records.len() as u64, "nobody wrote LSN {kept}");
-        assert!(first <= end);
-        self.records.truncate(usize::try_from(kept).expect("a small log"));
-    }
-
-    /// The log after a cut: opened, read in full, and appended to.
-    fn check(&mut self, disk: &SimDisk, config: &Config) -> RecoveryReport {
-        let before = LogReader::open_on(Arc::new(disk.clone())).map(|r| r.range());
-        let (log, report) = match Log::open_on(Arc::new(disk.clone()), config.clone()) {
-            Ok(opened) => opened,
-            Err(error) => panic!("the log does not open: {error}"),
-        };
-        assert!(
-            matches!(report.verdict, Verdict::Clean | Verdict::TornTail { .. }),
-            "{:?}",
-            report.verdict
-        );
-        if let Ok(range) = before {
-            assert_eq!(range.end, report.end_lsn, "a reader sees what recovery keeps");
-        }
-        self.check_report(report.first_lsn, report.end_lsn);
-        self.check_records(&log);
-        self.append_some(&log).expect("a repaired log takes records");
-        self.check_records(&log);
-        log.close().expect("a repaired log closes");
-        report
-    }
-
-    fn check_records(&self, log: &Log) {
-        let mut expected = log.first_lsn();
-        for record in log.iter(..).expect("the range is the log's own") {
-            let record = record.expect("what recovery kept is whole");
-            assert_eq!(record.lsn, expected);
-            let index = usize::try_from(expected.get() - 1).expect("a small log");
-            assert_eq!(record.bytes(), &self.records[index][..], "LSN {expected}");
-            expected = expected.next();
-        }
-        assert_eq!(expected, log.durable_lsn(), "no gap up to the durable end");
-    }
 }
 
 fn operations_of_workload(config: &Config, depth: usize) -> u64 {

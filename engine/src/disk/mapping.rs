@@ -15,7 +15,10 @@ pub struct Mapping(Source);
 enum Source {
     Mapped(memmap2::Mmap),
     #[cfg(feature = "sim")]
-    Copied(Vec<u8>),
+    Copied {
+        bytes: Vec<u8>,
+        unreadable: Vec<Range<usize>>,
+    },
 }
 
 impl Mapping {
@@ -29,10 +32,10 @@ impl Mapping {
         Ok(Mapping(Source::Mapped(mapped)))
     }
 
-    /// The same interface over a copy.
+    /// The same interface over a copy, of which some ranges cannot be populated.
     #[cfg(feature = "sim")]
-    pub(super) fn copied(bytes: Vec<u8>) -> Mapping {
-        Mapping(Source::Copied(bytes))
+    pub(super) fn copied(bytes: Vec<u8>, unreadable: Vec<Range<usize>>) -> Mapping {
+        Mapping(Source::Copied { bytes, unreadable })
     }
 
     /// Reads a range into memory, so that touching it cannot fault.
@@ -50,7 +53,13 @@ impl Mapping {
                 }
             }
             #[cfg(feature = "sim")]
-            Source::Copied(_) => Ok(()),
+            Source::Copied { unreadable, .. } => {
+                let meets = |bad: &Range<usize>| bad.start < range.end && range.start < bad.end;
+                if unreadable.iter().any(meets) {
+                    return Err(io::Error::other("an unreadable sector"));
+                }
+                Ok(())
+            }
         }
     }
 
@@ -62,7 +71,7 @@ impl Mapping {
                 let _ = mapped.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
             }
             #[cfg(feature = "sim")]
-            Source::Copied(_) => {}
+            Source::Copied { .. } => {}
         }
     }
 }
@@ -73,7 +82,7 @@ impl Deref for Mapping {
         match &self.0 {
             Source::Mapped(mapped) => mapped,
             #[cfg(feature = "sim")]
-            Source::Copied(bytes) => bytes,
+            Source::Copied { bytes, .. } => bytes,
         }
     }
 }

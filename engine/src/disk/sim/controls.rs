@@ -1,16 +1,36 @@
-//! What a test does to the simulated disk: power, faults, and the bytes behind the engine's back.
+//! What a test does to the simulated disk: power, clock, and the bytes behind the engine's back.
 //!
-//! Owns the test's side of [`SimDisk`]. These need no power, are not counted as operations, and work
+//! Owns the test's side of [`SimDisk`], without the faults, which are in `injection`. These need no power, are not counted as operations, and work
 //! through a handle of any age.
 
-use std::io;
 use std::sync::Arc;
 
+use super::digest::Digest;
 use super::directory::SimDisk;
 use super::file::Inode;
 use super::names::Node;
-use super::outcome::Outcome;
-use super::state::OperationKind;
+use super::outcome::{Choices, Outcome};
+
+/// What a power cut leaves of what was not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerCut {
+    /// Nothing.
+    LosingAll,
+    /// Everything, as it was last written.
+    KeepingAll,
+    /// Any legal part, which follows from the seed.
+    Seeded(u64),
+}
+
+impl PowerCut {
+    fn outcome(self) -> Outcome {
+        match self {
+            PowerCut::LosingAll => Outcome::LoseAll,
+            PowerCut::KeepingAll => Outcome::KeepAll,
+            PowerCut::Seeded(seed) => Outcome::seeded(seed),
+        }
+    }
+}
 
 impl SimDisk {
     /// Operations so far: everything but reads, and for a queue both the submission of a write and its
@@ -44,18 +64,60 @@ impl SimDisk {
         self.move_to(self.shared.restart(Outcome::KeepAll));
     }
 
-    /// Lets the `nth` operation of a kind from now on fail, once; the next one is the first.
-    ///
-    /// # Panics
-    /// When `nth` is 0.
-    pub fn fail_nth(&self, kind: OperationKind, nth: u64, error: io::ErrorKind) {
-        self.shared.state().add_fault(kind, nth, error);
+    /// Lets the process that uses the disk die, with the power on: its handles are dead and its lock is
+    /// free, and everything it wrote is where it was, in the cache or on its way.
+    pub fn kill_process(&self) {
+        let generation = self.shared.state().kill_process();
+        self.shared.changed.notify_all();
+        self.move_to(generation);
     }
 
-    /// Leaves room for so many more bytes of files; `None` for any number.
-    pub fn set_free_bytes(&self, bytes: Option<u64>) {
-        let mut state = self.shared.state();
-        state.capacity_bytes = bytes.map(|bytes| bytes.saturating_add(state.names.used_bytes()));
+    /// Lets the process die in front of the operation with this number, or of the next one if that
+    /// number has passed: it does not happen, and its handles are dead. The next process starts with
+    /// [`SimDisk::kill_process`].
+    pub fn kill_at(&self, operation: u64) {
+        self.shared.state().kill_at = Some(operation);
+    }
+
+    /// Another disk, as the power cut would leave this one now; nothing happens to this one. What
+    /// follows on the other disk follows from the seed of this one.
+    #[must_use]
+    pub fn after(&self, cut: PowerCut) -> SimDisk {
+        SimDisk::of(self.shared.after_cut(&mut cut.outcome()))
+    }
+
+    /// Every disk that a power cut could leave now, each once or more often: every subset of the
+    /// changes of names that fits, of every sector every version written since it was durable, and
+    /// every length in whole sectors. There may be very many: take as many as there is time for. The
+    /// first has lost everything that was not durable.
+    pub fn every_outcome(&self) -> impl Iterator<Item = SimDisk> {
+        let shared = Arc::clone(&self.shared);
+        let mut walk = Some(Choices::default());
+        std::iter::from_fn(move || {
+            let mut outcome = Outcome::Listed(walk.take()?);
+            let disk = SimDisk::of(shared.after_cut(&mut outcome));
+            if let Outcome::Listed(mut choices) = outcome
+                && choices.advance()
+            {
+                walk = Some(choices);
+            }
+            Some(disk)
+        })
+    }
+
+    /// A hash of every name and byte that is seen on the disk.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut digest = Digest::default();
+        self.shared.state().names.digest(&mut digest);
+        digest.value()
+    }
+
+    /// A hash of every operation so far but reads, with names, places and bytes: the same trace means
+    /// that the same was done.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        self.shared.state().trace.value()
     }
 
     /// Lets time pass, by all clocks.
@@ -128,7 +190,7 @@ impl SimDisk {
         state.names.plant(name, directory);
     }
 
-    fn inode(&self, name: &str) -> Arc<Inode> {
+    pub(super) fn inode(&self, name: &str) -> Arc<Inode> {
         match self.shared.state().names.get(name) {
             Ok(Node::File(inode)) => Arc::clone(inode),
             _ => panic!("there is no file {name}"),

@@ -14,7 +14,7 @@ use std::sync::{Arc, MutexGuard};
 use super::file::{Inode, SimFile};
 use super::names::Node;
 use super::queue::SimQueue;
-use super::state::{OperationKind, Shared, State, Step};
+use super::state::{OperationKind, READ_ONLY, Shared, State, Step};
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry, WriteQueue};
 
 /// A handle to a simulated disk of one directory; a clone is another handle to the same disk.
@@ -41,6 +41,10 @@ impl SimDisk {
 
     pub(super) fn move_to(&self, generation: u64) {
         self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    pub(super) fn of(shared: Shared) -> SimDisk {
+        SimDisk { shared: Arc::new(shared), generation: AtomicU64::new(0) }
     }
 
     fn begin(&self, kind: OperationKind) -> io::Result<(MutexGuard<'_, State>, Step)> {
@@ -110,6 +114,8 @@ impl Disk for SimDisk {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let (mut state, step) = self.begin(OperationKind::Create)?;
+        state.trace.bytes(name.as_bytes());
+        state.trace.number(bytes);
         let exists = state.names.get(name).is_ok();
         let step = state.limit(step.unless(exists, io::ErrorKind::AlreadyExists), bytes);
         step.started()?;
@@ -123,7 +129,8 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let (mut state, step) = self.begin(OperationKind::Open)?;
-        step.result()?;
+        state.trace.bytes(name.as_bytes());
+        step.unless(state.read_only && access == Access::Write, READ_ONLY).result()?;
         let inode = match state.names.get(name)? {
             Node::File(inode) => Arc::clone(inode),
             Node::Directory(_) => {
@@ -135,6 +142,8 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (mut state, step) = self.begin(OperationKind::Rename)?;
+        state.trace.bytes(from.as_bytes());
+        state.trace.bytes(to.as_bytes());
         step.started()?;
         let renamed = state.names.rename(from, to);
         step.result().and(renamed)
@@ -142,6 +151,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let (mut state, step) = self.begin(OperationKind::Remove)?;
+        state.trace.bytes(name.as_bytes());
         step.started()?;
         let removed = state.names.remove(name);
         step.result().and(removed)
@@ -152,7 +162,7 @@ impl Disk for SimDisk {
         match step {
             Step::Done => state.names.sync(),
             Step::Failed(_) => state.names.fail_sync(),
-            Step::Cut => {}
+            _ => {}
         }
         step.result()
     }

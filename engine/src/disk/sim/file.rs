@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::image::{Image, SECTOR_BYTES, Standing, View};
 use super::outcome::Outcome;
-use super::state::{OperationKind, Shared, State, Step};
+use super::state::{OperationKind, READ_ONLY, Shared, State, Step};
 use crate::disk::{Access, Aligned, DiskFile, Mapping};
 
 const FILE_BYTES_MAX: u64 = 4 << 30;
@@ -47,7 +47,7 @@ impl Inode {
         Inode::new(Image::durable(bytes))
     }
 
-    fn new(image: Image) -> Arc<Inode> {
+    pub(super) fn new(image: Image) -> Arc<Inode> {
         Arc::new(Inode { image: Mutex::new(image), locks: Mutex::default() })
     }
 
@@ -121,20 +121,45 @@ impl SimFile {
     fn write(&self, bytes: &[u8], offset: u64, durable: bool) -> io::Result<()> {
         let range = self.writable_range(bytes, offset)?;
         let (mut state, step) = self.begin(OperationKind::Write)?;
+        state.trace.number(offset);
+        state.trace.bytes(bytes);
         let growth = range.end.saturating_sub(self.inode.image().len());
         let step = state.limit(step, u64::try_from(growth).expect("a length fits in 64 bits"));
         let write = state.number();
         let standing = match step {
+            Step::Failed(READ_ONLY) => return step.result(),
             Step::Failed(_) => Standing::Doubtful,
-            Step::Done | Step::Cut if durable => Standing::InFlight,
-            Step::Done | Step::Cut => Standing::Dirty,
+            Step::Done | Step::Cut | Step::Short(_) if durable => Standing::InFlight,
+            Step::Done | Step::Cut | Step::Short(_) => Standing::Dirty,
+            Step::Lost | Step::Misdirected(_) | Step::Hung => Standing::CacheOnly,
         };
         let mut image = self.inode.image();
         image.write(write, bytes, range.start, standing);
-        if durable && step == Step::Done {
-            image.land(write, range.end);
+        match &step {
+            Step::Done if durable => image.land(write, range.end),
+            Step::Short(there) => shorten(&mut image, write, range, *there, durable),
+            Step::Misdirected(target) => {
+                drop(image);
+                target.inode.image().put_on_medium(bytes, target.offset);
+            }
+            _ => {}
         }
         step.result()
+    }
+}
+
+/// Leaves of a write only its first `there` bytes.
+pub(super) fn shorten(
+    image: &mut Image,
+    write: u64,
+    range: Range<usize>,
+    there: usize,
+    durable: bool,
+) {
+    let end = range.start + there.min(range.len()) / SECTOR_BYTES * SECTOR_BYTES;
+    image.forget(write, end..range.end);
+    if durable && end > range.start {
+        image.land(write, end);
     }
 }
 
@@ -145,6 +170,10 @@ fn aligned_range(len: usize, offset: u64) -> io::Result<Range<usize>> {
         return Err(refused(io::ErrorKind::InvalidInput, "not a range of whole blocks"));
     }
     Ok(start..start.saturating_add(len))
+}
+
+fn check_medium(image: &Image, range: Range<usize>) -> io::Result<()> {
+    if image.is_readable(range) { Ok(()) } else { Err(io::Error::other("an unreadable sector")) }
 }
 
 fn refused(kind: io::ErrorKind, reason: &'static str) -> io::Error {
@@ -165,7 +194,9 @@ impl DiskFile for SimFile {
         let (_state, step) = self.begin(OperationKind::Read)?;
         step.result()?;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        Ok(self.inode.image().read(bytes, offset, View::Cache))
+        let image = self.inode.image();
+        check_medium(&image, offset..offset.saturating_add(bytes.len()))?;
+        Ok(image.read(bytes, offset, View::Cache))
     }
 
     fn read_direct_at(&self, bytes: &mut Aligned, offset: u64) -> io::Result<usize> {
@@ -173,6 +204,7 @@ impl DiskFile for SimFile {
         let (mut state, step) = self.begin(OperationKind::Read)?;
         step.result()?;
         let mut image = self.inode.image();
+        check_medium(&image, range.clone())?;
         image.look_at_medium(range.clone(), &mut Outcome::seeded(state.random.next()));
         Ok(image.read(bytes, range.start, View::Medium))
     }
@@ -191,7 +223,7 @@ impl DiskFile for SimFile {
         match step {
             Step::Done => image.sync(),
             Step::Failed(_) => image.fail_sync(),
-            Step::Cut => {}
+            _ => {}
         }
         step.result()
     }
@@ -199,7 +231,8 @@ impl DiskFile for SimFile {
     fn map(&self) -> io::Result<Mapping> {
         let (_state, step) = self.begin(OperationKind::Read)?;
         step.result()?;
-        Ok(Mapping::copied(self.inode.image().content()))
+        let image = self.inode.image();
+        Ok(Mapping::copied(image.content(), image.unreadable()))
     }
 
     fn lock_shared(&self) -> io::Result<()> {

@@ -14,11 +14,12 @@
 //! Units: offsets and lengths are bytes, sectors are counted from the start of the file.
 //! Bounds: none of its own; `file` refuses files above 4 GiB.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::outcome::Outcome;
+use super::digest::Digest;
+use super::outcome::{Candidate, Outcome};
 
 /// What the medium writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -32,7 +33,8 @@ pub(super) enum Standing {
     Dirty,
     /// Its write or sync failed: in the cache, perhaps on the medium.
     Doubtful,
-    /// As `Doubtful`, and the medium was seen not to have it.
+    /// As `Doubtful`, and the medium was seen not to have it; or the write never arrived, and nobody
+    /// said so.
     CacheOnly,
 }
 
@@ -68,16 +70,21 @@ pub(super) struct Image {
     len: usize,
     /// By sector, oldest version first.
     unsynced: BTreeMap<usize, Vec<Version>>,
+    /// Sectors that the medium does not give until they are written again.
+    bad: BTreeSet<usize>,
+    /// What the cache shows instead of newer bytes.
+    stale: Option<Vec<u8>>,
 }
 
 impl Image {
     /// A new file, its length not yet durable.
     pub(super) fn zeros(len: usize) -> Image {
-        Image { durable: Vec::new(), len, unsynced: BTreeMap::new() }
+        Image { len, ..Image::durable(Vec::new()) }
     }
 
     pub(super) fn durable(bytes: Vec<u8>) -> Image {
-        Image { len: bytes.len(), durable: bytes, unsynced: BTreeMap::new() }
+        let (unsynced, bad) = (BTreeMap::new(), BTreeSet::new());
+        Image { len: bytes.len(), durable: bytes, unsynced, bad, stale: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -92,6 +99,11 @@ impl Image {
         }
         let out = &mut out[..end - offset];
         out.fill(0);
+        if let (View::Cache, Some(stale)) = (view, &self.stale) {
+            let known = stale.get(offset..end.min(stale.len())).unwrap_or_default();
+            out[..known.len()].copy_from_slice(known);
+            return out.len();
+        }
         let known = self.durable.get(offset..end.min(self.durable.len())).unwrap_or_default();
         out[..known.len()].copy_from_slice(known);
         for (sector, versions) in self.unsynced.range(sectors(offset..end)) {
@@ -129,7 +141,9 @@ impl Image {
         self.len = self.len.max(offset + bytes.len());
         for start in (0..bytes.len()).step_by(SECTOR_BYTES) {
             let version = Version { write, bytes: Arc::clone(&bytes), start, standing };
-            self.unsynced.entry((offset + start) / SECTOR_BYTES).or_default().push(version);
+            let sector = (offset + start) / SECTOR_BYTES;
+            self.unsynced.entry(sector).or_default().push(version);
+            self.bad.remove(&sector);
         }
     }
 
@@ -148,6 +162,24 @@ impl Image {
         }
     }
 
+    /// Takes back what a write left in a range: it never got there.
+    pub(super) fn forget(&mut self, write: u64, range: Range<usize>) {
+        for sector in sectors(range) {
+            if let Some(versions) = self.unsynced.get_mut(&sector) {
+                versions.retain(|version| version.write != write);
+            }
+        }
+        self.unsynced.retain(|_, versions| !versions.is_empty());
+    }
+
+    /// Puts whole sectors on the medium, whatever the cache holds of them.
+    pub(super) fn put_on_medium(&mut self, bytes: &[u8], offset: usize) {
+        let end = offset + bytes.len();
+        self.grow_durable(end);
+        self.len = self.len.max(end);
+        self.durable[offset..end].copy_from_slice(bytes);
+    }
+
     /// Makes the length and everything dirty durable.
     pub(super) fn sync(&mut self) {
         self.grow_durable(self.len);
@@ -163,24 +195,53 @@ impl Image {
         }
     }
 
-    /// The bytes that a power cut leaves.
-    pub(super) fn after_cut(&self, outcome: &mut Outcome) -> Vec<u8> {
+    /// The file that a power cut leaves.
+    pub(super) fn after_cut(&self, outcome: &mut Outcome) -> Image {
         assert!(self.durable.len() <= self.len, "I4");
         let mut bytes = self.durable.clone();
         bytes.resize(self.len, 0);
         for (sector, versions) in &self.unsynced {
-            let mut landed: Vec<&Version> = Vec::new();
-            for version in versions.iter().filter(|v| v.standing != Standing::CacheOnly) {
-                if outcome.keeps_sector(version.write) {
-                    landed.push(version);
-                }
-            }
-            if let Some(version) = outcome.last_of(&landed) {
-                put(&mut bytes, *sector, version);
+            let possible: Vec<&Version> =
+                versions.iter().filter(|v| v.standing != Standing::CacheOnly).collect();
+            let candidates: Vec<Candidate<'_>> =
+                possible.iter().map(|v| Candidate { write: v.write, bytes: v.sector() }).collect();
+            let start = sector * SECTOR_BYTES;
+            let before = &bytes[start..start + SECTOR_BYTES];
+            if let Some(landed) = outcome.landed(before, &candidates) {
+                put(&mut bytes, *sector, possible[landed]);
             }
         }
         bytes.truncate(outcome.len(self.durable.len(), self.len));
-        bytes
+        Image { bad: self.bad.clone(), ..Image::durable(bytes) }
+    }
+
+    /// Adds what the file reads as to a digest.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        if self.unsynced.is_empty() && self.durable.len() == self.len {
+            digest.bytes(&self.durable);
+        } else {
+            digest.bytes(&self.content());
+        }
+    }
+
+    /// Lets the medium refuse the sectors that a range touches, until they are written again.
+    pub(super) fn make_unreadable(&mut self, range: Range<usize>) {
+        self.bad.extend(sectors(range));
+    }
+
+    /// Whether the medium gives every byte of a range.
+    pub(super) fn is_readable(&self, range: Range<usize>) -> bool {
+        self.bad.range(sectors(range)).next().is_none()
+    }
+
+    /// The ranges that the medium does not give.
+    pub(super) fn unreadable(&self) -> Vec<Range<usize>> {
+        self.bad.iter().map(|s| s * SECTOR_BYTES..(s + 1) * SECTOR_BYTES).collect()
+    }
+
+    /// Lets the cache show what it shows now, whatever is written, or no longer.
+    pub(super) fn set_stale(&mut self, stale: bool) {
+        self.stale = stale.then(|| self.content());
     }
 
     /// Flips a bit on the medium and in every version.

@@ -10,6 +10,8 @@
 //!    but makes durable what [`read_direct_at`](super::DiskFile::read_direct_at) has since shown to be
 //!    on the medium.
 //!  - Writes of a queue complete in any order, and until then any part of them may be there.
+//!  - It lies only when told to: a write may be lost, go elsewhere, stop short or hang, a sector may be
+//!    unreadable, and the cache may be older than the medium (`injection`).
 //!  - It must not be asked to survive two writes on their way to one sector: the later one wins here,
 //!    a real disk promises nothing.
 //!
@@ -17,17 +19,25 @@
 //! [`SimDisk::restart`].
 
 mod controls;
+mod digest;
 mod directory;
+#[cfg(test)]
+mod fault_tests;
+mod faults;
 mod file;
 mod image;
+mod injection;
 mod names;
 mod outcome;
+#[cfg(test)]
+mod outcome_tests;
 mod queue;
 mod random;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use controls::PowerCut;
 pub use directory::SimDisk;
 pub use image::SECTOR_BYTES;
 pub use state::{OperationKind, POWER_CUT};

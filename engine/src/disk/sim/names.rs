@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use super::digest::Digest;
 use super::file::Inode;
 use super::outcome::Outcome;
 use crate::disk::{Entry, EntryKind};
@@ -45,14 +46,18 @@ struct Change {
 }
 
 impl Change {
-    /// Applies the change if the names are as it needs them.
-    fn apply(&self, names: &mut Map) {
-        let fits = match (&self.from, &self.to) {
+    /// Whether the names are as the change needs them.
+    fn fits(&self, names: &Map) -> bool {
+        match (&self.from, &self.to) {
             (Some(from), _) => names.get(from).is_some_and(|node| node.is(&self.node)),
             (None, Some(to)) => !names.contains_key(to),
             (None, None) => false,
-        };
-        if !fits {
+        }
+    }
+
+    /// Applies the change if it fits.
+    fn apply(&self, names: &mut Map) {
+        if !self.fits(names) {
             return;
         }
         if let Some(from) = &self.from {
@@ -140,17 +145,29 @@ impl Names {
     pub(super) fn after_cut(&self, outcome: &mut Outcome) -> Names {
         let mut names = self.durable.clone();
         for change in &self.pending {
-            if outcome.keeps_change() {
+            if change.fits(&names) && outcome.keeps_change() {
                 change.apply(&mut names);
             }
         }
         for node in names.values_mut() {
             if let Node::File(inode) = node {
-                let bytes = inode.image().after_cut(outcome);
-                *inode = Inode::durable(bytes);
+                let image = inode.image().after_cut(outcome);
+                *inode = Inode::new(image);
             }
         }
         Names { current: names.clone(), durable: names, pending: Vec::new(), sync_failed: false }
+    }
+
+    /// Adds every name with what it stands for to a digest.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        digest.length(self.current.len());
+        for (name, node) in &self.current {
+            digest.bytes(name.as_bytes());
+            match node {
+                Node::File(inode) => inode.image().digest(digest),
+                Node::Directory(_) => digest.number(0),
+            }
+        }
     }
 
     /// Gives a name durably to a node, by the hand of a test.

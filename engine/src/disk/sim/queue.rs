@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::file::{Inode, SimFile};
+use super::file::{Inode, SimFile, shorten};
 use super::image::Standing;
 use super::state::{OperationKind, Shared, State, Step};
-use crate::disk::{Completion, Waker, Write, WriteQueue};
+use crate::disk::{Completion, Shared as Bytes, Waker, Write, WriteQueue};
 
 /// See the module.
 pub(super) struct SimQueue {
@@ -36,6 +36,9 @@ struct InFlight {
     /// Its number on this disk.
     write: u64,
     range: Range<usize>,
+    bytes: Bytes,
+    /// Whether its completion never comes.
+    hung: bool,
 }
 
 struct SimWaker {
@@ -65,6 +68,33 @@ impl SimQueue {
         SimQueue { shared: Arc::clone(shared), generation, depth, in_flight: Vec::new(), waker }
     }
 
+    /// Completes one of the writes that do not hang, if there is one.
+    fn complete_one(
+        &mut self,
+        state: &mut State,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        let live: Vec<usize> =
+            (0..self.in_flight.len()).filter(|n| !self.in_flight[*n].hung).collect();
+        if live.is_empty() {
+            return Ok(());
+        }
+        let step = state.begin(self.generation, OperationKind::Write)?;
+        let next = live[state.random.below(live.len())];
+        match step {
+            Step::Cut => {
+                self.shared.changed.notify_all();
+                return step.result();
+            }
+            Step::Hung => self.in_flight[next].hung = true,
+            step => {
+                state.trace.number(self.in_flight[next].id);
+                completions.push(complete(&self.in_flight.remove(next), &step));
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the waker, the end of the time, or the end of the power.
     fn idle<'a>(
         &self,
@@ -85,13 +115,21 @@ impl SimQueue {
 }
 
 /// Completes one of the writes.
-fn complete(in_flight: &InFlight, step: Step) -> Completion {
-    let mut image = in_flight.inode.image();
+fn complete(in_flight: &InFlight, step: &Step) -> Completion {
     let (write, range) = (in_flight.write, in_flight.range.clone());
-    if step == Step::Done {
-        image.land(write, range.end);
-    } else {
-        image.set_standing(write, range, Standing::Doubtful);
+    let mut image = in_flight.inode.image();
+    match step {
+        Step::Done => image.land(write, range.end),
+        Step::Short(there) => shorten(&mut image, write, range, *there, true),
+        Step::Lost => image.set_standing(write, range, Standing::CacheOnly),
+        Step::Misdirected(target) => {
+            image.set_standing(write, range, Standing::CacheOnly);
+            drop(image);
+            target.inode.image().put_on_medium(&in_flight.bytes, target.offset);
+        }
+        Step::Failed(_) | Step::Cut | Step::Hung => {
+            image.set_standing(write, range, Standing::Doubtful);
+        }
     }
     Completion { id: in_flight.id, result: step.result() }
 }
@@ -110,9 +148,11 @@ impl WriteQueue for SimQueue {
             return Err(io::Error::other("more writes than the queue is deep"));
         }
         let number = state.number();
+        state.trace.number(write.offset);
+        state.trace.bytes(&write.bytes);
         inode.image().write(number, &write.bytes, range.start, Standing::InFlight);
-        let inode = Arc::clone(inode);
-        self.in_flight.push(InFlight { id: write.id, inode, write: number, range });
+        let (inode, Write { id, bytes, .. }) = (Arc::clone(inode), write);
+        self.in_flight.push(InFlight { id, inode, write: number, range, bytes, hung: false });
         step.result()
     }
 
@@ -121,26 +161,28 @@ impl WriteQueue for SimQueue {
         completions: &mut Vec<Completion>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        let mut state = self.shared.state();
-        if self.in_flight.is_empty() {
-            state = self.idle(state, timeout);
-        }
-        state.check(self.generation)?;
-        let woken = self.waker.raised.swap(false, Ordering::Relaxed);
-        // A wake may come before any completion.
-        if self.in_flight.is_empty() || woken && state.random.below(2) == 0 {
-            return Ok(());
-        }
-        for _ in 0..=state.random.below(self.in_flight.len()) {
-            let step = state.begin(self.generation, OperationKind::Write)?;
-            if step == Step::Cut {
-                self.shared.changed.notify_all();
-                return step.result();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        let before = completions.len();
+        loop {
+            if self.in_flight.iter().all(|write| write.hung) {
+                state = self.idle(state, timeout);
             }
-            let next = state.random.below(self.in_flight.len());
-            completions.push(complete(&self.in_flight.remove(next), step));
+            state.check(self.generation)?;
+            let woken = self.waker.raised.swap(false, Ordering::Relaxed);
+            let live = self.in_flight.iter().filter(|write| !write.hung).count();
+            // A wake may come before any completion.
+            if live == 0 || woken && state.random.below(2) == 0 {
+                return Ok(());
+            }
+            for _ in 0..=state.random.below(live) {
+                self.complete_one(&mut state, completions)?;
+            }
+            // When all that were to come hang, others may still do.
+            if completions.len() > before {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn waker(&self) -> Arc<dyn Waker> {

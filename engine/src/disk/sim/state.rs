@@ -1,7 +1,7 @@
 //! What all handles to one disk share: power, names, faults, space, clock and randomness.
 //!
-//! Owns the one gate that every operation passes ([`State::begin`]): it counts, cuts the power and
-//! injects faults. Does not carry operations out: that is done by `directory`, `file` and `queue`.
+//! Owns the one gate that every operation passes ([`State::begin`]): it counts, traces, cuts the power
+//! and injects faults. Does not carry operations out: that is done by `directory`, `file` and `queue`.
 //!
 //! Invariants
 //!  S1. A handle from before a restart changes nothing after it.      test `old_handles_stay_dead`
@@ -12,6 +12,8 @@
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::digest::Digest;
+use super::faults::{Effect, Faults, Target};
 use super::names::Names;
 use super::outcome::Outcome;
 use super::random::Random;
@@ -23,6 +25,8 @@ pub const POWER_CUT: io::ErrorKind = io::ErrorKind::NotConnected;
 /// When the simulated clock starts.
 const START_MS: u64 = 1_750_000_000_000;
 const QUEUE_DEPTH: usize = 4;
+/// What a disk gives that takes no changes any more.
+pub(super) const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 
 /// The operations that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,41 +53,75 @@ pub enum OperationKind {
     Submit,
 }
 
+impl OperationKind {
+    /// Whether it leaves something on the disk.
+    fn changes(self) -> bool {
+        !matches!(self, OperationKind::Open | OperationKind::List | OperationKind::Read)
+    }
+
+    fn number(self) -> u64 {
+        match self {
+            OperationKind::Create => 1,
+            OperationKind::Open => 2,
+            OperationKind::Rename => 3,
+            OperationKind::Remove => 4,
+            OperationKind::List => 5,
+            OperationKind::SyncDirectory => 6,
+            OperationKind::Read => 7,
+            OperationKind::Write => 8,
+            OperationKind::Sync => 9,
+            OperationKind::Submit => 10,
+        }
+    }
+}
+
 /// What becomes of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) enum Step {
     Done,
     Failed(io::ErrorKind),
     /// The power went out on the way: it may have happened or not.
     Cut,
+    /// A write that says it is done and is nowhere.
+    Lost,
+    /// A write that says it is done and is elsewhere.
+    Misdirected(Target),
+    /// A write of which only so many bytes are there.
+    Short(usize),
+    /// It does not end before the power does.
+    Hung,
 }
 
 impl Step {
+    fn of(effect: Effect) -> Step {
+        match effect {
+            Effect::Fail(kind) => Step::Failed(kind),
+            Effect::Lose => Step::Lost,
+            Effect::Misdirect(target) => Step::Misdirected(target),
+            Effect::Shorten(bytes) => Step::Short(bytes),
+            Effect::Hang => Step::Hung,
+        }
+    }
+
     /// What is reported in the end.
-    pub(super) fn result(self) -> io::Result<()> {
+    pub(super) fn result(&self) -> io::Result<()> {
         match self {
-            Step::Done => Ok(()),
-            Step::Failed(kind) => Err(kind.into()),
-            Step::Cut => Err(power_is_out()),
+            Step::Done | Step::Lost | Step::Misdirected(_) => Ok(()),
+            Step::Failed(kind) => Err((*kind).into()),
+            Step::Short(_) => Err(io::Error::new(io::ErrorKind::WriteZero, "a short write")),
+            Step::Cut | Step::Hung => Err(power_is_out()),
         }
     }
 
     /// An error if the operation had no effect at all.
-    pub(super) fn started(self) -> io::Result<()> {
-        if self == Step::Cut { Ok(()) } else { self.result() }
+    pub(super) fn started(&self) -> io::Result<()> {
+        if matches!(self, Step::Cut) { Ok(()) } else { self.result() }
     }
 
     /// The step, unless something stands in its way.
     pub(super) fn unless(self, hindered: bool, kind: io::ErrorKind) -> Step {
-        if self == Step::Done && hindered { Step::Failed(kind) } else { self }
+        if matches!(self, Step::Done) && hindered { Step::Failed(kind) } else { self }
     }
-}
-
-struct Fault {
-    kind: OperationKind,
-    /// How many operations of the kind to go, this one included.
-    countdown: u64,
-    error: io::ErrorKind,
 }
 
 /// See the module.
@@ -100,10 +138,14 @@ pub(super) struct State {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) operations: u64,
     pub(super) cut_at: Option<u64>,
+    pub(super) kill_at: Option<u64>,
     has_power: bool,
     /// Raised by every restart.
     generation: u64,
-    faults: Vec<Fault>,
+    pub(super) faults: Faults,
+    pub(super) read_only: bool,
+    /// Of every operation so far, with what it was asked to do.
+    pub(super) trace: Digest,
     last_number: u64,
 }
 
@@ -119,9 +161,12 @@ impl State {
             capacity_bytes: None,
             operations: 0,
             cut_at: None,
+            kill_at: None,
             has_power: true,
             generation: 0,
-            faults: Vec::new(),
+            faults: Faults::default(),
+            read_only: false,
+            trace: Digest::default(),
             last_number: 0,
         }
     }
@@ -143,25 +188,18 @@ impl State {
             self.operations += 1;
             self.now_ms = self.now_ms.saturating_add(1);
             self.elapsed_ms += 1;
+            self.trace.number(kind.number());
+            if self.kill_at.is_some_and(|at| self.operations >= at) {
+                self.kill_process();
+                self.check(generation)?;
+            }
             if self.cut_at.is_some_and(|at| self.operations >= at) {
                 self.has_power = false;
                 return Ok(Step::Cut);
             }
         }
-        Ok(self.take_fault(kind).map_or(Step::Done, Step::Failed))
-    }
-
-    fn take_fault(&mut self, kind: OperationKind) -> Option<io::ErrorKind> {
-        for fault in self.faults.iter_mut().filter(|f| f.kind == kind) {
-            fault.countdown = fault.countdown.saturating_sub(1);
-        }
-        let due = self.faults.iter().position(|f| f.kind == kind && f.countdown == 0)?;
-        Some(self.faults.remove(due).error)
-    }
-
-    pub(super) fn add_fault(&mut self, kind: OperationKind, nth: u64, error: io::ErrorKind) {
-        assert!(nth > 0, "the next operation is the first");
-        self.faults.push(Fault { kind, countdown: nth, error });
+        let step = self.faults.take(kind).map_or(Step::Done, Step::of);
+        Ok(step.unless(self.read_only && kind.changes(), READ_ONLY))
     }
 
     /// Lets a step that takes more space fail when there is none.
@@ -183,9 +221,41 @@ impl State {
         self.generation += 1;
         self.has_power = true;
         self.cut_at = None;
+        self.kill_at = None;
         self.faults.clear();
+        self.read_only = false;
         self.lock = None;
         self.generation
+    }
+
+    /// The handles so far are dead; nothing else changes.
+    pub(super) fn kill_process(&mut self) -> u64 {
+        self.generation += 1;
+        self.kill_at = None;
+        self.lock = None;
+        self.generation
+    }
+
+    /// What a restart would make of this state.
+    fn after_cut(&self, outcome: &mut Outcome) -> State {
+        State {
+            names: self.names.after_cut(outcome),
+            random: self.random.clone(),
+            now_ms: self.now_ms,
+            elapsed_ms: self.elapsed_ms,
+            queue_depth: self.queue_depth,
+            lock: None,
+            capacity_bytes: self.capacity_bytes,
+            operations: self.operations,
+            cut_at: None,
+            kill_at: None,
+            has_power: true,
+            generation: 0,
+            faults: Faults::default(),
+            read_only: false,
+            trace: self.trace,
+            last_number: self.last_number,
+        }
     }
 }
 
@@ -205,6 +275,12 @@ impl Shared {
         Shared { state: Mutex::new(State::new(seed)), changed: Condvar::new() }
     }
 
+    /// Another disk, as a power cut would leave this one.
+    pub(super) fn after_cut(&self, outcome: &mut Outcome) -> Shared {
+        let state = self.state().after_cut(outcome);
+        Shared { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,8 +293,15 @@ impl Shared {
     ) -> io::Result<(MutexGuard<'_, State>, Step)> {
         let mut state = self.state();
         let step = state.begin(generation, kind)?;
-        if step == Step::Cut {
-            self.changed.notify_all();
+        match step {
+            Step::Cut => self.changed.notify_all(),
+            Step::Hung => {
+                let has_power = |state: &mut State| state.check(generation).is_ok();
+                let waited = self.changed.wait_while(state, has_power);
+                waited.unwrap_or_else(PoisonError::into_inner).check(generation)?;
+                return Err(power_is_out());
+            }
+            _ => {}
         }
         Ok((state, step))
     }
