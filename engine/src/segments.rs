@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
+use crate::error::is_of_the_file;
 use crate::format::batch::BatchHeader;
 use crate::format::bytes::{round_up, to_u32, to_u64, to_usize};
 use crate::format::segment::{
@@ -283,7 +284,11 @@ impl Segment {
             other => other?,
         }
         let mut block = Aligned::zeroed(to_usize(u64::from(self.header.block_bytes)));
-        let filled = file.read_direct_at(&mut block, 0)?;
+        let filled = match file.read_direct_at(&mut block, 0) {
+            // One that the medium does not give says as little as a damaged one.
+            Err(error) if is_of_the_file(&error) => return Ok(()),
+            other => other?,
+        };
         match SegmentHeader::decode(&block[..filled]) {
             Ok(header) if header.segment != self.number() => Err(io::ErrorKind::NotFound.into()),
             // About to be recycled, and then the name is gone; or damage like any other.

@@ -126,6 +126,25 @@ fn d6_damage_of_the_parity_is_mended() {
     assert!(disk.read_file(&name) == bytes, "a missing one is written again");
 }
 
+/// D4: with parity, no sector of a sealed segment that the medium does not give costs a record.
+#[test]
+fn d4_an_unreadable_sector_of_a_sealed_segment_costs_nothing() {
+    let (whole, end) = made();
+    for segment in 1..=3 {
+        for sector in (0..SEGMENT_BYTES / 512).step_by(3).chain([1, SEGMENT_BYTES / 512 - 1]) {
+            let (disk, name) = (copy(&whole), file_name(segment));
+            disk.make_unreadable(&name, 512 * sector..512 * sector + 1);
+            let (log, _) = open(&disk).expect("parity makes up for it");
+            holds_all(log.iter(..).expect("in range"), end);
+            log.scrub().expect("it is not poisoned");
+            assert!(log.damage().is_empty(), "{:?}", log.damage());
+            log.close().expect("nothing fails");
+            let verified = verify_on(&disk, &mut |_, _| {}).expect("there is a log");
+            assert!(verified.is_whole(), "segment {segment}, sector {sector}: {verified:?}");
+        }
+    }
+}
+
 /// Header and trailer both, so that neither makes up for the other.
 #[test]
 fn d6_both_ends_of_a_segment_damaged() {

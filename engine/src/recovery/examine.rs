@@ -234,8 +234,15 @@ impl Examiner<'_> {
 
     fn take_segment(&mut self, number: u64, bytes: u64) -> io::Result<Taken> {
         let file = self.disk.open(&file_name(number), self.access)?;
-        let mut header = read_header(&*file, self.superblock.block_bytes)?;
-        let mut trailer = read_trailer(&*file, bytes, self.superblock.block_bytes)?;
+        // Of header and trailer one makes up for the other, and parity for both.
+        let mut header = match read_header(&*file, self.superblock.block_bytes) {
+            Err(error) if is_of_the_file(&error) => Err(Fault::Unreadable),
+            other => other?,
+        };
+        let mut trailer = match read_trailer(&*file, bytes, self.superblock.block_bytes) {
+            Err(error) if is_of_the_file(&error) => None,
+            other => other?,
+        };
         if (header.is_err() || trailer.is_none())
             && let Some(mended) = self.mended(number, bytes, &file)
         {
