@@ -159,6 +159,7 @@ fn a_closed_pipe_is_success() {
     }
 }
 
+/// S6.
 #[test]
 fn a_second_writer_is_refused() {
     let scratch = Scratch::new();

@@ -65,6 +65,7 @@ fn append_until_killed(log: &Path, backend: &str, round: u64, random: &mut Rando
     text[..whole].lines().map(|lsn| lsn.parse().unwrap()).collect()
 }
 
+/// C1.
 #[test]
 fn printed_lsns_survive_with_the_best_driver() {
     printed_lsns_survive("auto");

@@ -97,3 +97,30 @@ fn only_the_disk_folder_is_unsafe() {
         assert!(!allows || name.starts_with("engine/src/disk/"), "{name} allows unsafe code");
     }
 }
+
+/// Rows of the table of faults: each test that it names is there, and names the row.
+#[test]
+fn faults_have_their_tests() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a page of the tree");
+    let mut rows = 0;
+    for line in readme.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, row, _, _, tests, _] = cells[..] else { continue };
+        let is_row = row.starts_with(['C', 'D', 'I', 'S']) && row[1..].parse::<u32>().is_ok();
+        if !is_row {
+            continue;
+        }
+        rows += 1;
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(named.len() >= 2 && named.len().is_multiple_of(2), "{row} has no test");
+        for pair in named.chunks(2) {
+            let (path, test) = (pair[0], pair[1]);
+            let text = fs::read_to_string(root().join(path)).expect("a file of the tree");
+            assert!(text.contains(&format!("fn {test}(")), "{row}: {path} has no {test}");
+            let says = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()) == row;
+            let in_name = test.split('_').any(|part| part == row.to_lowercase());
+            assert!(in_name || text.split_whitespace().any(says), "{path} does not name {row}");
+        }
+    }
+    assert!(rows > 30, "the table was found");
+}

@@ -232,6 +232,11 @@ fn goes_on(disk: &dyn Disk, found: &Examined) -> Result<bool, OpenError> {
     }
 }
 
+/// Looks at a log that nobody writes to: for whoever holds its lock, or knows that nobody does.
+pub(crate) fn look_alone(disk: &dyn Disk) -> Result<Look, OpenError> {
+    look_once(disk, superblock_of(disk)?)
+}
+
 fn look_once(disk: &dyn Disk, superblock: Superblock) -> Result<Look, OpenError> {
     let failed = |error| IoFailure::new("look at", &disk.describe(), error);
     let writer_lives = disk.is_locked().map_err(failed)?;

@@ -89,6 +89,7 @@ pub(crate) fn classify(name: &str) -> Name {
 mod tests {
     use super::*;
 
+    /// S4.
     #[test]
     fn only_our_names_are_ours() {
         assert_eq!(classify("superblock"), Name::Superblock);

@@ -28,7 +28,7 @@ use crate::error::{IoFailure, OpenError};
 use crate::format::checkpoint::{Kind, file_name as checkpoint_name};
 use crate::format::segment::{file_name, parse_file_name};
 use crate::format::superblock::Superblock;
-use crate::log_reader::{look, not_found};
+use crate::log_reader::{look_alone, not_found};
 use crate::names::{Name, classify};
 use crate::recovery::Verdict;
 use crate::watermark::WatermarkStore;
@@ -189,7 +189,7 @@ struct Plan {
 
 impl Plan {
     fn make(disk: &dyn Disk) -> Result<Plan, RepairError> {
-        let (superblock, verdict) = match look(disk) {
+        let (superblock, verdict) = match look_alone(disk) {
             Ok(look) => (look.superblock, Some(look.verdict)),
             Err(OpenError::Superblock { .. }) => (rebuild::superblock(disk)?, None),
             Err(other) => return Err(other.into()),

@@ -168,6 +168,7 @@ mod tests {
         }
     }
 
+    /// C5.
     #[test]
     fn a_torn_copy_is_survived() {
         let prepared = SimDisk::new(3);

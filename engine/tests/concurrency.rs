@@ -404,6 +404,7 @@ fn large_config() -> Config {
     config
 }
 
+/// I2. I1.
 #[test]
 fn records_from_nothing_to_the_limit() {
     let scratch = Scratch::new("sizes");

@@ -230,6 +230,7 @@ impl Scenario for Everything {
     }
 }
 
+/// C3. C2.
 #[test]
 fn everything_at_every_operation() {
     let explorer = explorer("everything_at_every_operation").seeds(1..10_000).outcomes(20);
@@ -284,6 +285,7 @@ impl Scenario for TornTails {
     }
 }
 
+/// C4.
 #[test]
 fn torn_tails_at_every_operation() {
     let seeds = if cfg!(debug_assertions) { 1..3 } else { 1..9 };
@@ -424,6 +426,7 @@ impl Scenario for Recycled {
     }
 }
 
+/// C11.
 #[test]
 fn recycled_files_at_every_operation() {
     let explorer = explorer("recycled_files_at_every_operation").outcomes(8).second_cuts(1);

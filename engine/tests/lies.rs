@@ -95,11 +95,13 @@ fn every_write(what: &str, lie: impl Fn(&SimDisk, u64)) {
     assert!(found[0] > 5 && found[1] > 5, "{what}: {found:?}");
 }
 
+/// D11.
 #[test]
 fn a_lost_write_is_noticed() {
     every_write("lost", |disk, nth| disk.lose_nth_write(nth));
 }
 
+/// D10.
 #[test]
 fn a_misdirected_write_is_noticed() {
     for offset in [0, 512, 1024, 20 << 10] {

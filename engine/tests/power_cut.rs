@@ -68,7 +68,7 @@ fn every_cut_point_with_one_write_at_a_time() {
     cut_everywhere(1);
 }
 
-/// The power goes out again during each operation of the recovery from a first cut, twice.
+/// C8. The power goes out again during each operation of the recovery from a first cut, twice.
 #[test]
 fn crash_during_recovery() {
     let config = config();

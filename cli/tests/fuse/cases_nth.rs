@@ -212,6 +212,7 @@ fn c2_c4_the_power_goes_in_each_write() {
     });
 }
 
+/// C6.
 #[test]
 fn c2_c3_the_power_goes_in_syncs() {
     under_both_drivers(|backend| {

@@ -16,7 +16,7 @@
 use std::any::Any;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -452,6 +452,10 @@ impl DiskFile for OsFile {
     }
 
     fn try_lock_exclusive(&self) -> io::Result<bool> {
+        if self.cached.metadata()?.nlink() > 1 {
+            // Somebody keeps it under another name, as a backup perhaps.
+            return Ok(false);
+        }
         match self.cached.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),

@@ -18,6 +18,7 @@ impl Drop for Scratch {
     }
 }
 
+/// S5.
 #[test]
 fn links_are_refused() {
     let scratch = Scratch::new("links");
@@ -29,6 +30,21 @@ fn links_are_refused() {
     assert!(disk.open("folder", Access::Read).is_err());
     let kinds: Vec<EntryKind> = disk.list().unwrap().into_iter().map(|e| e.kind).collect();
     assert_eq!(kinds.iter().filter(|k| **k == EntryKind::Other).count(), 2);
+}
+
+/// S5: what else a name may stand for. To open a pipe must not wait for somebody at its other end.
+#[test]
+fn pipes_are_refused_and_second_names_kept() {
+    let scratch = Scratch::new("names");
+    let disk = OsDisk::open(&scratch.0, true, BackendChoice::Blocking).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(scratch.0.join("pipe")).status();
+    assert!(made.unwrap().success());
+    assert!(disk.open("pipe", Access::Read).is_err());
+    let file = disk.create("file", 4096).unwrap();
+    assert!(file.try_lock_exclusive().unwrap());
+    file.unlock().unwrap();
+    std::fs::hard_link(scratch.0.join("file"), scratch.0.join("backup")).unwrap();
+    assert!(!file.try_lock_exclusive().unwrap(), "it would be written over");
 }
 
 #[test]

@@ -188,7 +188,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Whatever locking gives; `WouldBlock` when it is being recycled.
     fn lock_shared(&self) -> io::Result<()>;
 
-    /// Whether nobody else has marked the file as read; it then stays unmarked until unlocked.
+    /// Whether nobody else has marked the file as read, and it has no other name; it then stays unmarked
+    /// until unlocked.
     ///
     /// # Errors
     /// Whatever locking gives.

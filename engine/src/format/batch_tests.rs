@@ -56,6 +56,7 @@ proptest! {
         prop_assert_eq!(producer_runs(&decoded, &batch), vec![run]);
     }
 
+    /// I3.
     #[test]
     fn records_are_total(mut batch in prop::collection::vec(any::<u8>(), 512), count in 0_u32..200, runs in 0_u32..20) {
         let (_, mut header) = sample(&[vec![1]], &[]);
@@ -83,6 +84,7 @@ fn every_flipped_bit_is_seen() {
     }
 }
 
+/// I2.
 #[test]
 fn zeros_and_short_buffers_are_no_batch() {
     assert_eq!(BatchHeader::decode(&[0; 4096]), Err(Fault::Magic));

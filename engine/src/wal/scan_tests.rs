@@ -46,6 +46,7 @@ fn batch(change: impl FnOnce(&mut BatchHeader)) -> Vec<u8> {
     buffer.freeze().to_vec()
 }
 
+/// C11.
 #[test]
 fn wrong_addresses_are_refused() {
     let check = |change: fn(&mut BatchHeader)| chain().accept_header(&batch(change));

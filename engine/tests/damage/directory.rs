@@ -9,6 +9,7 @@ use cairnlog_engine::{Log, LogReader, OpenError, inspect_on, verify_on};
 
 use crate::made::{ACTIVE, Made, assert_same, config, files};
 
+/// D14.
 #[test]
 fn foreign_files_are_reported_and_left_alone() {
     let made = Made::new(1);
@@ -55,6 +56,7 @@ fn a_log_is_not_made_unasked() {
     assert!(disk.files().is_empty());
 }
 
+/// S5.
 #[test]
 fn a_directory_in_place_of_a_file() {
     let names = (1..=ACTIVE + 1).map(file_name).chain(["superblock".to_owned()]);

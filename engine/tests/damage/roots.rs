@@ -8,6 +8,7 @@ use cairnlog_engine::{OpenError, verify_on};
 
 use crate::made::{ACTIVE, BLOCK_BYTES, COPY_BYTES, Made, assert_same, files, patch};
 
+/// D9.
 #[test]
 fn both_superblock_copies_damaged_is_a_safe_halt() {
     type Damage = fn(&SimDisk);

@@ -4,7 +4,7 @@ use cairnlog_engine::{OpenError, verify_on};
 
 use crate::made::{BLOCK_BYTES, Made, assert_same, files};
 
-/// A sector of every file in turn, flipped, zeroed, or with the content of another one: nothing
+/// I7. A sector of every file in turn, flipped, zeroed, or with the content of another one: nothing
 /// panics, nobody gets wrong bytes, and no record goes missing without a word. In the ends of a file
 /// each sector is damaged in each way, in its middle in one.
 #[test]

@@ -6,6 +6,7 @@ use cairnlog_engine::{Corruption, Lsn, Verdict};
 
 use crate::made::{ACTIVE, Made, SEGMENT_BYTES, assert_at, first_lost, record, segment_of};
 
+/// D13.
 #[test]
 fn a_missing_segment() {
     for segment in 1..=ACTIVE {
@@ -56,7 +57,7 @@ fn a_truncated_segment_is_refused() {
     }
 }
 
-/// The report must lead the operator to the file that is damaged.
+/// D15. The report must lead the operator to the file that is damaged.
 #[test]
 fn a_truncated_segment_is_named() {
     for segment in 1..=ACTIVE {
@@ -116,6 +117,7 @@ fn two_swapped_segments_are_refused() {
     }
 }
 
+/// D16.
 #[test]
 fn two_swapped_segments_are_named() {
     for one in 1..ACTIVE {

@@ -6,6 +6,7 @@ use cairnlog_engine::{Corruption, Verdict};
 
 use crate::made::{ACTIVE, Made, assert_at, body_of, flip, patch};
 
+/// D7.
 #[test]
 fn a_flipped_bit_in_a_durable_batch_of_the_active_segment() {
     let count = Made::new(1).batches_of(ACTIVE).len();
