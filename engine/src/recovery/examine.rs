@@ -235,8 +235,12 @@ impl Examiner<'_> {
     fn take_segment(&mut self, number: u64, bytes: u64) -> io::Result<Taken> {
         let file = self.disk.open(&file_name(number), self.access)?;
         // Of header and trailer one makes up for the other, and parity for both.
+        let mut unreadable = None;
         let mut header = match read_header(&*file, self.superblock.block_bytes) {
-            Err(error) if is_of_the_file(&error) => Err(Fault::Unreadable),
+            Err(error) if is_of_the_file(&error) => {
+                unreadable = Some(error);
+                Err(Fault::Unreadable)
+            }
             other => other?,
         };
         let mut trailer = match read_trailer(&*file, bytes, self.superblock.block_bytes) {
@@ -266,7 +270,9 @@ impl Examiner<'_> {
                 (self.header_from(trailer, bytes, &*file)?, true)
             }
             (Err(fault), Some(_)) => return Ok(Taken::NotStarted(fault)),
-            (Err(fault), None) => return Ok(Taken::NotStarted(fault)),
+            (Err(fault), None) => {
+                return unreadable.map_or(Ok(Taken::NotStarted(fault)), Err);
+            }
         };
         if !self.continues_in(&header) {
             return Ok(Taken::NotStarted(Fault::Chain));
