@@ -114,6 +114,9 @@ impl<'a> ParityWriter<'a> {
     }
 }
 
+/// Reads a segment at an offset, as `DiskFile::read_direct_at` does.
+pub(crate) type ReadBy<'a> = &'a dyn Fn(&mut Aligned, u64) -> io::Result<usize>;
+
 /// The parity of one segment, opened.
 #[derive(Debug)]
 pub(crate) struct Parity {
@@ -198,17 +201,21 @@ impl Parity {
 
     /// Reads a slab of the segment, and says which units of it are damaged or cannot be read.
     fn read_slab(&self, segment: &dyn DiskFile, slab: usize) -> (Aligned, Vec<usize>) {
+        self.read_slab_by(&|bytes, offset| segment.read_direct_at(bytes, offset), slab)
+    }
+
+    fn read_slab_by(&self, read: ReadBy<'_>, slab: usize) -> (Aligned, Vec<usize>) {
         let units = self.layout.data_units(slab);
         let start = to_u64(slab * SLAB_BYTES);
         let mut bytes = Aligned::zeroed(units * UNIT_BYTES);
-        if segment.read_direct_at(&mut bytes, start).is_err() {
+        if read(&mut bytes, start).is_err() {
             // Unit by unit, so that what the medium still gives is had.
             let mut unit_bytes = Aligned::zeroed(UNIT_BYTES);
             for (unit, place) in bytes.chunks_exact_mut(UNIT_BYTES).enumerate() {
                 unit_bytes.fill(0);
                 let offset = start + to_u64(unit * UNIT_BYTES);
                 // What cannot be read is found by its checksum, like everything else.
-                let _ = segment.read_direct_at(&mut unit_bytes, offset);
+                let _ = read(&mut unit_bytes, offset);
                 place.copy_from_slice(&unit_bytes);
             }
         }
@@ -241,7 +248,16 @@ impl Parity {
         segment: &dyn DiskFile,
         slab: usize,
     ) -> io::Result<Result<(Aligned, usize), Fault>> {
-        let (mut bytes, damaged) = self.read_slab(segment, slab);
+        self.mended_slab_by(&|bytes, offset| segment.read_direct_at(bytes, offset), slab)
+    }
+
+    /// The same with another way of reading the segment.
+    pub(crate) fn mended_slab_by(
+        &self,
+        read: ReadBy<'_>,
+        slab: usize,
+    ) -> io::Result<Result<(Aligned, usize), Fault>> {
+        let (mut bytes, damaged) = self.read_slab_by(read, slab);
         if damaged.is_empty() {
             return Ok(Ok((bytes, 0)));
         }

@@ -12,9 +12,10 @@
 //!      read back.                                          test `a_power_cut_while_a_segment_is_mended`
 //!
 //! Bounds: one slab, one batch and the parity of a slab; `scrub_bytes_per_second`.
-//! Threads: one, which pauses between slabs; a log without threads scrubs when it is told to.
+//! Threads: one, which pauses between pieces of a slab; a log without threads scrubs when it is told to.
 //! Crash: temporary files, which the next open removes.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -35,6 +36,14 @@ use crate::parity::{Parity, ParityWriter, SLAB_BYTES};
 use crate::segments::Segment;
 use crate::stats::Counters;
 
+/// Far behind threads that serve somebody.
+const NICE: i32 = 19;
+/// While somebody appends, the scrub takes this part of its rate, unless too many segments wait.
+const BUSY_DIVISOR: u64 = 8;
+/// Sealed segments without digest and parity that may wait for a quieter time.
+const BACKLOG_SEGMENTS: u64 = 16;
+/// Bytes that are read at once.
+const PIECE_BYTES: usize = 128 << 10;
 /// How often it is looked whether there is something to do.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -56,26 +65,56 @@ impl Scrub {
     }
 }
 
-/// Keeps reading at or below a rate.
-struct Pace<'a> {
+/// A file that is read in small pieces and at or below a rate, so that those who wait for the disk wait
+/// behind no long reads.
+struct Paced<'a> {
     core: &'a Core,
-    started: Instant,
-    bytes: u64,
+    file: Arc<dyn DiskFile>,
+    /// When the next piece may be read.
+    due: Cell<Instant>,
+    /// Batches of the log at the last piece: more of them say that somebody appends.
+    batches: Cell<u64>,
 }
 
-impl Pace<'_> {
-    /// Accounts for bytes that were read, and waits as long as they may take. False when the log stops.
-    fn goes_on(&mut self, bytes: u64) -> bool {
-        self.bytes += bytes;
-        Counters::add(&self.core.counters.scrubbed_bytes, bytes);
-        let rate = self.core.config.scrub_bytes_per_second;
-        if self.core.has_threads && rate > 0 {
-            let due = Duration::from_micros(self.bytes.saturating_mul(1_000_000) / rate);
-            let pause = due.saturating_sub(self.started.elapsed());
-            if !pause.is_zero() {
-                self.core.stopped.wait_timeout(pause);
+impl Paced<'_> {
+    fn read(&self, bytes: &mut Aligned, offset: u64) -> io::Result<usize> {
+        let mut piece = Aligned::zeroed(PIECE_BYTES.min(bytes.len()));
+        let mut filled = 0;
+        for place in bytes.chunks_mut(PIECE_BYTES) {
+            if place.len() < piece.len() {
+                piece = Aligned::zeroed(place.len());
+            }
+            let read = self.file.read_direct_at(&mut piece, offset + to_u64(filled))?;
+            place[..read].copy_from_slice(&piece[..read]);
+            filled += read;
+            self.pause(to_u64(read));
+            if read < place.len() {
+                break;
             }
         }
+        Ok(filled)
+    }
+
+    /// Accounts for bytes that were read, and waits as long as they may take.
+    fn pause(&self, read: u64) {
+        Counters::add(&self.core.counters.scrubbed_bytes, read);
+        let rate = self.core.config.scrub_bytes_per_second;
+        if !self.core.has_threads || rate == 0 {
+            return;
+        }
+        let batches = Counters::get(&self.core.counters.batches);
+        let is_busy = self.batches.replace(batches) != batches;
+        let is_behind = self.core.segments.unprotected_count() > BACKLOG_SEGMENTS;
+        let rate = if is_busy && !is_behind { rate / BUSY_DIVISOR } else { rate };
+        let takes = Duration::from_micros(read.saturating_mul(1_000_000) / rate.max(1));
+        let now = Instant::now();
+        let due = self.due.get().max(now) + takes;
+        self.due.set(due);
+        self.core.stopped.wait_timeout(due - now);
+    }
+
+    /// False when the log stops.
+    fn goes_on(&self) -> bool {
         !self.core.stop.load(Ordering::SeqCst) && self.core.lock_state().writer.poison().is_none()
     }
 }
@@ -84,6 +123,9 @@ impl Core {
     /// The thread that protects and scrubs. Runs until the log stops.
     pub(crate) fn run_scrub_thread(&self) {
         let _guard = self.poison_on_panic();
+        // On Linux this is the thread's own. Whoever appends goes first; where that is refused, the scrub
+        // is only less polite.
+        let _ = rustix::process::nice(NICE);
         let interval = Duration::from_secs(self.config.scrub_interval_seconds);
         let mut round_ended = Instant::now();
         while !self.stop.load(Ordering::SeqCst) {
@@ -160,16 +202,17 @@ impl Core {
             Err(error) => return Err(error),
         };
         let file = segment.file(&*self.disk)?;
+        let paced = self.paced(&file);
         let layout = Layout::of(segment.header.segment_bytes);
-        let mut pace = self.pace();
         let mut damaged = 0;
         for slab in 0..layout.slabs() {
-            match parity.mended_slab(&*file, slab)? {
+            let read = |bytes: &mut Aligned, offset| paced.read(bytes, offset);
+            match parity.mended_slab_by(&read, slab)? {
                 Ok((_, units)) => damaged += to_u64(units),
                 // More than parity makes up for: the batches say what is left.
                 Err(_) => return Ok(Some(self.locate_damage(segment, &file)?)),
             }
-            if !pace.goes_on(to_u64(layout.data_units(slab) * UNIT_BYTES)) {
+            if !paced.goes_on() {
                 return Ok(Some(Found::Interrupted));
             }
         }
@@ -185,8 +228,9 @@ impl Core {
         Ok(Some(Found::Whole))
     }
 
-    fn pace(&self) -> Pace<'_> {
-        Pace { core: self, started: Instant::now(), bytes: 0 }
+    fn paced(&self, file: &Arc<dyn DiskFile>) -> Paced<'_> {
+        let batches = Cell::new(Counters::get(&self.counters.batches));
+        Paced { core: self, file: Arc::clone(file), due: Cell::new(Instant::now()), batches }
     }
 
     /// Where the first damaged batch of a segment is.
@@ -248,10 +292,10 @@ impl Core {
     ) -> io::Result<Result<crate::format::table::Digest, Found>> {
         let mut assembler = Assembler::new(segment);
         let layout = Layout::of(segment.header.segment_bytes);
-        let mut pace = self.pace();
+        let paced = self.paced(file);
         for slab in 0..layout.slabs() {
             let mut bytes = Aligned::zeroed(layout.data_units(slab) * UNIT_BYTES);
-            if file.read_direct_at(&mut bytes, to_u64(slab * SLAB_BYTES)).is_err() {
+            if paced.read(&mut bytes, to_u64(slab * SLAB_BYTES)).is_err() {
                 let (segment, lsn) = (segment.number(), assembler.lsn());
                 let (offset, fault) = (assembler.offset(), Fault::Unreadable);
                 return Ok(Err(Found::Damaged(Corruption { segment, offset, lsn, fault })));
@@ -260,7 +304,7 @@ impl Core {
             if let Some(writer) = &mut writer {
                 writer.add_slab(&bytes)?;
             }
-            if !pace.goes_on(to_u64(bytes.len())) {
+            if !paced.goes_on() {
                 return Ok(Err(Found::Interrupted));
             }
         }
