@@ -20,8 +20,9 @@ use format::Sink;
 
 /// The progress bar is looked at once in so many records.
 const PROGRESS_RECORDS: u64 = 4096;
-/// A look that shows damage while a writer lives is repeated: what is on its way looks like nothing yet.
-const LOOKS_MAX: u32 = 20;
+/// Damage that is seen while a writer lives is looked at again: what is on its way looks like nothing yet.
+/// Each look takes its time by itself before it says so.
+const LOOKS_MAX: u32 = 2;
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) fn run(args: &ReadArgs) -> Result<Exit, Failure> {
