@@ -3,6 +3,7 @@
 //! Owns which names are the log's; every other name is foreign, reported, and left alone. Names never
 //! come from records or users.
 
+use crate::format::bytes::parse_number;
 use crate::format::checkpoint::{self, Kind};
 use crate::format::{parity, segment};
 use crate::{Lsn, superblock, watermark};
@@ -57,11 +58,8 @@ pub(crate) fn classify(name: &str) -> Name {
     if let Some((kind, lsn)) = checkpoint::parse_file_name(name) {
         return Name::Checkpoint(kind, lsn);
     }
-    if let Some(number) = name.strip_suffix(SPARE_SUFFIX)
-        && number.len() == 20
-        && number.bytes().all(|b| b.is_ascii_digit())
-    {
-        return number.parse().map_or(Name::Foreign, Name::Spare);
+    if let Some(number) = parse_number(name, SPARE_SUFFIX) {
+        return Name::Spare(number);
     }
     if let Some((replaced, nth)) = name.split_once(REPLACED_INFIX)
         && !nth.is_empty()

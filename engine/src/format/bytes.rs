@@ -6,6 +6,8 @@
 //! Bounds: a cursor never grows its buffer; running past its end is a broken layout of our own and
 //! panics, so the callers hand it a buffer of the fixed size of their structure.
 
+use super::version::{Fault, VERSION, VERSION_MIN};
+
 /// Writes fields one after the other into a zeroed buffer.
 pub(crate) struct Encoder<'a> {
     bytes: &'a mut [u8],
@@ -121,6 +123,28 @@ pub(crate) fn seal_block(block: &mut [u8], checksum_at: usize) {
 pub(crate) fn block_is_valid(block: &[u8], checksum_at: usize) -> bool {
     let mut stored = Decoder { bytes: block, at: checksum_at };
     stored.u32() == block_checksum(block, checksum_at)
+}
+
+/// The fields of a block behind magic and version, if it is whole and of a version that is read. Its
+/// checksum stands in its last four bytes. Rot is not a newer version: the checksum is looked at first.
+pub(crate) fn open_block(block: &[u8], bytes: usize, magic: u32) -> Result<Decoder<'_>, Fault> {
+    let Some(block) = block.get(..bytes) else { return Err(Fault::Short) };
+    let mut d = Decoder::new(block);
+    if d.u32() != magic {
+        return Err(Fault::Magic);
+    }
+    if !block_is_valid(block, bytes - 4) {
+        return Err(Fault::Checksum);
+    }
+    let version = d.u16();
+    if (VERSION_MIN..=VERSION).contains(&version) { Ok(d) } else { Err(Fault::Version(version)) }
+}
+
+/// The number that a file name starts with, 20 digits and not 0; `None` for any other name.
+pub(crate) fn parse_number(name: &str, suffix: &str) -> Option<u64> {
+    let number = name.strip_suffix(suffix)?;
+    let is_ours = number.len() == 20 && number.bytes().all(|b| b.is_ascii_digit());
+    number.parse().ok().filter(|number| is_ours && *number > 0)
 }
 
 /// A length in bytes as the `u64` of a file offset.

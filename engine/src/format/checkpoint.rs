@@ -7,9 +7,11 @@
 //!  H1. A piece of another checkpoint, or of another place in this one, is refused: its checksum starts
 //!      from what the checkpoint is and from the piece's number. test `pieces_know_their_place`
 
-use super::bytes::{Decoder, Encoder, block_is_valid, seal_block, to_u32, to_u64, to_usize};
+use super::bytes::{
+    Decoder, Encoder, open_block, parse_number, seal_block, to_u32, to_u64, to_usize,
+};
 use super::limits::COUNT_MAX;
-use super::version::{Fault, MAGIC_CHECKPOINT, VERSION, VERSION_MIN};
+use super::version::{Fault, MAGIC_CHECKPOINT, VERSION};
 use crate::{Epoch, Lsn};
 
 /// Bytes of the header block.
@@ -58,9 +60,7 @@ pub fn file_name(kind: Kind, lsn: Lsn) -> String {
 #[must_use]
 pub fn parse_file_name(name: &str) -> Option<(Kind, Lsn)> {
     [Kind::Segments, Kind::State].into_iter().find_map(|kind| {
-        let number = name.strip_suffix(kind.suffix())?;
-        let digits = number.len() == 20 && number.bytes().all(|b| b.is_ascii_digit());
-        let lsn = number.parse().ok().filter(|lsn| digits && *lsn > 0 && *lsn < COUNT_MAX)?;
+        let lsn = parse_number(name, kind.suffix()).filter(|lsn| *lsn < COUNT_MAX)?;
         Some((kind, Lsn::new(lsn)))
     })
 }
@@ -117,18 +117,7 @@ impl CheckpointHeader {
     /// # Errors
     /// The [`Fault`] that makes it no header.
     pub fn decode(block: &[u8]) -> Result<CheckpointHeader, Fault> {
-        let Some(block) = block.get(..HEADER_BYTES) else { return Err(Fault::Short) };
-        let mut d = Decoder::new(block);
-        if d.u32() != MAGIC_CHECKPOINT {
-            return Err(Fault::Magic);
-        }
-        if !block_is_valid(block, CHECKSUM_AT) {
-            return Err(Fault::Checksum);
-        }
-        let version = d.u16();
-        if !(VERSION_MIN..=VERSION).contains(&version) {
-            return Err(Fault::Version(version));
-        }
+        let mut d = open_block(block, HEADER_BYTES, MAGIC_CHECKPOINT)?;
         let number = d.u8();
         let kind = [Kind::Segments, Kind::State].into_iter().find(|kind| kind.number() == number);
         let Some(kind) = kind else { return Err(Fault::Field) };

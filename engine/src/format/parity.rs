@@ -9,11 +9,11 @@
 
 use super::batch::{BatchHeader, Records, producer_runs};
 use super::bytes::{
-    Decoder, Encoder, block_is_valid, checksum, seal_block, to_u32, to_u64, to_usize,
+    Decoder, Encoder, checksum, open_block, parse_number, seal_block, to_u32, to_u64, to_usize,
 };
 use super::limits::COUNT_MAX;
 use super::table::Digest;
-use super::version::{Fault, MAGIC_PARITY, VERSION, VERSION_MIN};
+use super::version::{Fault, MAGIC_PARITY, VERSION};
 use crate::Lsn;
 
 /// Bytes of a unit: what is found damaged, or not, as a whole.
@@ -38,11 +38,7 @@ pub fn file_name(segment: u64) -> String {
 /// The segment whose parity a file name stands for; `None` for any other name.
 #[must_use]
 pub fn parse_file_name(name: &str) -> Option<u64> {
-    let number = name.strip_suffix(".parity")?;
-    if number.len() != 20 || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    number.parse().ok().filter(|segment| *segment > 0)
+    parse_number(name, ".parity")
 }
 
 /// How a segment of some length is divided.
@@ -162,18 +158,7 @@ impl ParityHeader {
     /// # Errors
     /// The [`Fault`] that makes it no header.
     pub fn decode(block: &[u8]) -> Result<ParityHeader, Fault> {
-        let Some(block) = block.get(..HEADER_BYTES) else { return Err(Fault::Short) };
-        let mut d = Decoder::new(block);
-        if d.u32() != MAGIC_PARITY {
-            return Err(Fault::Magic);
-        }
-        if !block_is_valid(block, CHECKSUM_AT) {
-            return Err(Fault::Checksum);
-        }
-        let version = d.u16();
-        if !(VERSION_MIN..=VERSION).contains(&version) {
-            return Err(Fault::Version(version));
-        }
+        let mut d = open_block(block, HEADER_BYTES, MAGIC_PARITY)?;
         d.u16();
         let header = ParityHeader {
             log_id: d.u128(),

@@ -10,7 +10,8 @@
 //!      life is refused.                                                    test `every_flipped_bit_is_seen`
 
 use super::bytes::{
-    Decoder, Encoder, block_is_valid, checksum, round_up, seal_block, to_u64, to_usize,
+    Decoder, Encoder, block_is_valid, checksum, parse_number, round_up, seal_block, to_u64,
+    to_usize,
 };
 use super::limits::COUNT_MAX;
 use super::version::{Fault, MAGIC_SEGMENT, MAGIC_TRAILER, VERSION, VERSION_MIN};
@@ -32,11 +33,7 @@ pub fn file_name(segment: u64) -> String {
 /// The segment that a file name stands for; `None` for any other name.
 #[must_use]
 pub fn parse_file_name(name: &str) -> Option<u64> {
-    let number = name.strip_suffix(".seg")?;
-    if number.len() != 20 || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    number.parse().ok().filter(|segment| *segment > 0)
+    parse_number(name, ".seg")
 }
 
 /// The first offset that batches may not reach: behind it lies the footer.

@@ -3,9 +3,9 @@
 //! Owns the bytes of one copy; two copies stand in the file `superblock`, [`COPY_BYTES`] apart. Which
 //! copy wins and in what order they are written: `crate::superblock`. Layout: FORMAT.md, section 5.
 
-use super::bytes::{Decoder, Encoder, block_is_valid, seal_block, to_u32, to_usize};
+use super::bytes::{Decoder, Encoder, open_block, seal_block, to_u32, to_usize};
 use super::limits::COUNT_MAX;
-use super::version::{Fault, MAGIC_SUPERBLOCK, VERSION, VERSION_MIN};
+use super::version::{Fault, MAGIC_SUPERBLOCK, VERSION};
 use crate::{Epoch, Lsn};
 
 /// Bytes of one copy, and the distance between the two.
@@ -102,18 +102,7 @@ impl Superblock {
     /// # Errors
     /// The [`Fault`] that makes it no valid copy.
     pub fn decode(block: &[u8]) -> Result<Superblock, Fault> {
-        let Some(block) = block.get(..COPY_BYTES) else { return Err(Fault::Short) };
-        let mut d = Decoder::new(block);
-        if d.u32() != MAGIC_SUPERBLOCK {
-            return Err(Fault::Magic);
-        }
-        if !block_is_valid(block, CHECKSUM_AT) {
-            return Err(Fault::Checksum);
-        }
-        let version = d.u16();
-        if !(VERSION_MIN..=VERSION).contains(&version) {
-            return Err(Fault::Version(version));
-        }
+        let mut d = open_block(block, COPY_BYTES, MAGIC_SUPERBLOCK)?;
         d.u16();
         let sequence = d.u64();
         let (log_id, lineage_id, incarnation) = (d.u128(), d.u128(), d.u128());

@@ -3,9 +3,9 @@
 //! Owns the bytes of one block; two alternate in the file `watermark`. A torn or rotten block only
 //! loses evidence, so nothing here is ever waited for. Layout: FORMAT.md, section 6.
 
-use super::bytes::{Decoder, Encoder, block_is_valid, seal_block};
+use super::bytes::{Encoder, open_block, seal_block};
 use super::limits::COUNT_MAX;
-use super::version::{Fault, MAGIC_WATERMARK, VERSION, VERSION_MIN};
+use super::version::{Fault, MAGIC_WATERMARK, VERSION};
 use crate::{Epoch, Lsn};
 
 /// Bytes of one block, and the distance between the two.
@@ -52,18 +52,7 @@ impl Watermark {
     /// # Errors
     /// The [`Fault`] that makes it no evidence.
     pub fn decode(block: &[u8]) -> Result<Watermark, Fault> {
-        let Some(block) = block.get(..BLOCK_BYTES) else { return Err(Fault::Short) };
-        let mut d = Decoder::new(block);
-        if d.u32() != MAGIC_WATERMARK {
-            return Err(Fault::Magic);
-        }
-        if !block_is_valid(block, CHECKSUM_AT) {
-            return Err(Fault::Checksum);
-        }
-        let version = d.u16();
-        if !(VERSION_MIN..=VERSION).contains(&version) {
-            return Err(Fault::Version(version));
-        }
+        let mut d = open_block(block, BLOCK_BYTES, MAGIC_WATERMARK)?;
         d.u16();
         let watermark = Watermark {
             sequence: d.u64(),
