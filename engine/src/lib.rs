@@ -7,6 +7,8 @@
 //!   unacknowledged ones, never a gap, a reordering, a duplicate, or bytes nobody wrote.
 //! - A torn write is told apart from damage by evidence: an unacknowledged torn tail is cut off by
 //!   itself, damage to anything durable is reported and never cut away.
+//! - Sealed segments carry parity: damaged blocks are rebuilt while they are read, and mended in the
+//!   background. What cannot be rebuilt is an error that names it, until a deliberate [`repair`].
 //! - After a failed write or sync nothing more is acknowledged; reads go on.
 //! - Memory is bounded by [`Config`], at most 64 MiB by default.
 //! - No bytes on a disk make it panic.
@@ -17,7 +19,8 @@
 //! the record is durable; [`Log::submit`] returns a [`Ticket`] to wait for or to await in any runtime;
 //! [`Log::append_buffered`] returns a [`Buffered`], which is not an [`Lsn`] and cannot be mistaken for a
 //! durable one. [`Records`] iterates, [`Tail`] waits for more, and [`LogReader`] reads a log that another
-//! process is writing. [`RecoveryReport`] says what an open found and did.
+//! process is writing. [`RecoveryReport`] says what an open found and did. [`Log::checkpoint`] saves a state
+//! at an exact LSN, and [`StateLog`] does so for a [`StateMachine`] that its records make.
 //!
 //! # Example
 //!

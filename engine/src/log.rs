@@ -3,8 +3,8 @@
 //! Owns opening, the two threads of a log, and closing. Appending is in `committer`, reading in
 //! `reader`, what happens behind the scenes in `maintenance`.
 //!
-//! Threads: a [`Log`] is used by any number of threads; it has one thread that writes for tickets and
-//! one for background work, which end when it is dropped.
+//! Threads: a [`Log`] is used by any number of threads; it has one thread that writes for tickets, one
+//! for background work and one that scrubs, which end when it is dropped.
 
 mod in_order;
 mod open;
