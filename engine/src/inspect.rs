@@ -20,10 +20,10 @@ use crate::format::segment::{SegmentHeader, Trailer, file_name};
 use crate::format::superblock::Superblock;
 use crate::format::version::Fault;
 use crate::format::watermark::{BLOCK_BYTES, Watermark};
-use crate::log_reader::not_found;
 use crate::names::{Name, classify};
+use crate::read::Window;
+use crate::read::not_found;
 use crate::recovery::read_header;
-use crate::window::Window;
 use crate::{Lsn, superblock, watermark};
 
 /// The block size to go by where no header says it.

@@ -68,50 +68,40 @@ pub mod format;
 #[cfg(feature = "sim")]
 pub mod sim;
 
-mod assembler;
 mod checkpoint;
-mod checkpointing;
-mod committer;
 mod config;
-mod core;
-mod cursor;
 mod epoch;
 mod error;
 mod inspect;
 mod log;
-mod log_reader;
 mod lsn;
-mod maintenance;
 mod names;
 mod parity;
-mod progress;
-mod reader;
+mod read;
 mod record;
 mod recovery;
 mod repair;
 mod scrub;
 mod segments;
-mod state_log;
 mod stats;
 mod superblock;
 mod verify;
 mod wal;
 mod watermark;
-mod window;
 
-pub use checkpoint::CheckpointReader;
+pub use checkpoint::{
+    CheckpointPolicy, CheckpointReader, StateError, StateLog, StateMachine, StateReport,
+};
 pub use config::{Config, ConfigError, RECORD_BYTES_MAX};
 pub use epoch::Epoch;
 pub use error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
 pub use inspect::{Inspected, inspect, inspect_on};
 pub use log::{Buffered, InOrder, Log, Ticket};
-pub use log_reader::LogReader;
 pub use lsn::{Lsn, LsnRange};
-pub use reader::{Records, Tail};
+pub use read::{LogReader, Records, Tail};
 pub use record::{Record, RecordRef};
 pub use recovery::{RecoveryReport, Verdict};
 pub use repair::{RepairError, RepairReport, RepairStep, repair, repair_on};
-pub use state_log::{CheckpointPolicy, StateError, StateLog, StateMachine, StateReport};
 pub use stats::Stats;
 pub use verify::{DamagedFile, VerifyReport, verify, verify_on};
 

@@ -1,13 +1,17 @@
 //! The handle people hold.
 //!
 //! Owns opening, the two threads of a log, and closing. Appending is in `committer`, reading in
-//! `reader`, what happens behind the scenes in `maintenance`.
+//! `read`, what happens behind the scenes in `maintenance`.
 //!
 //! Threads: a [`Log`] is used by any number of threads; it has one thread that writes for tickets, one
 //! for background work and one that scrubs, which end when it is dropped.
 
+mod committer;
+pub(crate) mod core;
 mod in_order;
+pub(crate) mod maintenance;
 mod open;
+pub(crate) mod progress;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -21,10 +25,10 @@ use std::thread::JoinHandle;
 
 use crate::checkpoint::CheckpointReader;
 use crate::config::Config;
-use crate::core::{Core, Driver};
 use crate::disk::Disk;
 use crate::error::{AppendError, ChangeError, Corruption, OpenError, ReadError};
-use crate::reader::{Records, Tail, View};
+use crate::log::core::{Core, Driver};
+use crate::read::{Records, Tail, View};
 use crate::record::Record;
 use crate::recovery::RecoveryReport;
 use crate::stats::{Counters, Stats};

@@ -25,7 +25,7 @@ use crate::format::parity::{
 };
 use crate::format::table::Digest;
 use crate::format::version::Fault;
-use crate::maintenance::remove_if_there;
+use crate::log::maintenance::remove_if_there;
 use crate::names::TEMPORARY_SUFFIX;
 use crate::segments::Segment;
 

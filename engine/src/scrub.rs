@@ -22,17 +22,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::assembler::Assembler;
-use crate::core::{Core, Signal};
 use crate::disk::{Aligned, DiskFile};
 use crate::error::{Corruption, IoFailure};
 use crate::format::bytes::to_u64;
 use crate::format::parity::{Layout, UNIT_BYTES};
 use crate::format::segment::file_name;
 use crate::format::version::Fault;
-use crate::maintenance::remove_if_there;
+use crate::log::core::{Core, Signal};
+use crate::log::maintenance::remove_if_there;
 use crate::names::TEMPORARY_SUFFIX;
 use crate::parity::{Parity, ParityWriter, SLAB_BYTES};
+use crate::read::Assembler;
 use crate::segments::Segment;
 use crate::stats::Counters;
 

@@ -17,13 +17,13 @@ use crate::format::segment::{Trailer, file_name};
 use crate::format::superblock::{Cut, Superblock};
 use crate::format::table::Digest;
 use crate::format::version::Fault;
-use crate::log_reader::{Look, look, not_found, superblock_of};
 use crate::names::{Name, classify};
 use crate::parity::Parity;
+use crate::read::{Look, look, not_found, superblock_of};
+use crate::read::{ScanEnd, Window};
 use crate::recovery::{Verdict, read_header, read_trailer};
 use crate::segments::{Extent, Segment, read_index};
 use crate::wal::scan::Chain;
-use crate::window::{ScanEnd, Window};
 use crate::{Lsn, LsnRange, superblock};
 
 /// What [`verify`] found.

@@ -39,7 +39,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "the directory is not synced before a segment is used",
         edits: &[(
-            "maintenance.rs",
+            "log/maintenance.rs",
             "self.disk.sync_directory().inspect_err(",
             "Ok::<(), io::Error>(()).inspect_err(",
         )],
@@ -47,13 +47,13 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         what: "a new segment is not synced before it has its name",
-        edits: &[("maintenance.rs", "file.sync()?;", "")],
+        edits: &[("log/maintenance.rs", "file.sync()?;", "")],
         tests: EXPLORER,
     },
     Mutation {
         what: "a recycled file keeps its old header",
         edits: &[(
-            "maintenance.rs",
+            "log/maintenance.rs",
             "file.write_durable_at(&Aligned::zeroed(HEADER_BLOCK_MAX), 0)?;",
             "let _ = HEADER_BLOCK_MAX;",
         )],
@@ -62,10 +62,10 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a file is dropped before the trim point is durable",
         edits: &[
-            ("maintenance.rs", "superblock.first_lsn = first_lsn;", "let _ = &superblock;"),
-            ("maintenance.rs", "superblock.first_segment = first_segment;", ""),
+            ("log/maintenance.rs", "superblock.first_lsn = first_lsn;", "let _ = &superblock;"),
+            ("log/maintenance.rs", "superblock.first_segment = first_segment;", ""),
             (
-                "maintenance.rs",
+                "log/maintenance.rs",
                 "dropped.map_err(|error| IoFailure::new(\"drop\", &name, error))",
                 "dropped.map_err(|error| IoFailure::new(\"drop\", &name, error))?; \
                  maintenance.superblock.change(|superblock| { superblock.first_lsn = first_lsn; \
@@ -76,7 +76,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         what: "a segment is sealed while it is written",
-        edits: &[("maintenance.rs", "if number < unfinished {", "if number <= unfinished {")],
+        edits: &[("log/maintenance.rs", "if number < unfinished {", "if number <= unfinished {")],
         tests: EXPLORER,
     },
     Mutation {
@@ -101,7 +101,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a batch is written and not made durable",
         edits: &[(
-            "committer.rs",
+            "log/committer.rs",
             "write.file.write_durable_at(&write",
             "write.file.write_at(&write",
         )],
@@ -111,7 +111,7 @@ const MUTATIONS: &[Mutation] = &[
         what: "a ticket is acknowledged before its write completed",
         edits: &[
             (
-                "committer.rs",
+                "log/committer.rs",
                 "if let Err(error) = submitted {",
                 "self.complete(&mut state, Completion { id, result: Ok(()) }, ended);\
                  if let Err(error) = submitted {",
@@ -216,7 +216,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a failed sync of the directory is tried again",
         edits: &[(
-            "maintenance.rs",
+            "log/maintenance.rs",
             "self.disk.sync_directory().inspect_err(",
             "self.disk.sync_directory().or_else(|_| self.disk.sync_directory()).inspect_err(",
         )],
@@ -242,13 +242,13 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         what: "a checkpoint is not synced before it has its name",
-        edits: &[("checkpoint.rs", "file.sync()?;", "")],
+        edits: &[("checkpoint/files.rs", "file.sync()?;", "")],
         tests: EXPLORER,
     },
     Mutation {
         what: "a checkpoint is answered before its name is durable",
         edits: &[(
-            "checkpoint.rs",
+            "checkpoint/files.rs",
             "disk.sync_directory().map_err(",
             "Ok::<(), io::Error>(()).map_err(",
         )],

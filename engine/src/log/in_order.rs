@@ -8,8 +8,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::core::Core;
 use super::{Log, Ticket};
-use crate::core::Core;
 use crate::error::AppendError;
 use crate::wal::steps::Producer;
 

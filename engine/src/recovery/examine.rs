@@ -23,10 +23,10 @@ use crate::format::table::TableEntry;
 use crate::format::version::Fault;
 use crate::format::watermark::Watermark;
 use crate::parity::{MendedFile, Parity};
+use crate::read::{ScanEnd, Window};
 use crate::segments::{Extent, Segment};
 use crate::wal::index::Index;
 use crate::wal::scan::Chain;
-use crate::window::{ScanEnd, Window};
 use crate::{Epoch, Lsn};
 
 /// How much of a segment that nobody seems to have started is searched for batches.

@@ -20,14 +20,14 @@ use crate::format::checkpoint::Kind;
 use crate::format::parity;
 use crate::format::segment::{SegmentHeader, file_name};
 use crate::format::superblock::{Cut, Superblock};
-use crate::maintenance::remove_if_there;
+use crate::log::maintenance::remove_if_there;
 use crate::names::{Name, TEMPORARY_SUFFIX, classify, replaced_name};
+use crate::read::Window;
 use crate::recovery::{read_header, read_trailer};
 use crate::segments::{Extent, footer};
 use crate::superblock::{FILE_NAME, SuperblockStore};
 use crate::wal::index::Index;
 use crate::wal::scan::Chain;
-use crate::window::Window;
 use crate::{Config, Epoch, Lsn};
 
 /// Bytes that are copied at once.

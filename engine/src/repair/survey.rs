@@ -22,10 +22,10 @@ use crate::format::segment::{SegmentHeader, file_name};
 use crate::format::segment_bytes_are_possible;
 use crate::format::superblock::{Cut, Superblock};
 use crate::parity::{MendedFile, Parity};
+use crate::read::Window;
 use crate::recovery::{read_header, read_trailer};
 use crate::segments::read_index;
 use crate::wal::scan::Chain;
-use crate::window::Window;
 use crate::{Config, Epoch, Lsn};
 
 /// A part of a segment.

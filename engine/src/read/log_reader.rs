@@ -10,18 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::records::{Records, View};
+use super::window::Window;
 use crate::disk::{Access, BackendChoice, Disk, Entry, OsDisk};
 use crate::error::{IoFailure, OpenError, ReadError};
 use crate::format::segment::file_name;
 use crate::format::superblock::Superblock;
 use crate::format::version::Fault;
 use crate::names::{Name, classify};
-use crate::reader::{Records, View};
 use crate::recovery::{Examined, Verdict, decide, examine, read_header};
 use crate::segments::Segments;
 use crate::superblock::SuperblockStore;
 use crate::watermark::WatermarkStore;
-use crate::window::Window;
 use crate::{Lsn, LsnRange, log::range_of};
 
 /// How often a change of the directory by other processes is looked for.

@@ -1,7 +1,7 @@
 //! Walking the batches of one segment, each verified before it is handed out.
 //!
 //! Owns the position inside a segment. Sealed segments of an open log are read through their mapping,
-//! without a copy; others through a window, copied out. Does not know the log's bounds (`reader`).
+//! without a copy; others through a window, copied out. Does not know the log's bounds (`records`).
 //!
 //! Invariants
 //!  K1. No byte of a mapping is touched before `populate` succeeded on it, so that a read error of the
@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::window::{ScanEnd, Window};
 use crate::Lsn;
 use crate::disk::{Access, Disk, DiskFile, Mapping};
 use crate::error::{Corruption, IoFailure, ReadError};
@@ -27,7 +28,6 @@ use crate::record::BatchBytes;
 use crate::segments::{Mapped, Segment};
 use crate::wal::index::Index;
 use crate::wal::scan::Chain;
-use crate::window::{ScanEnd, Window};
 
 /// How much of a mapping is made resident at a time.
 const POPULATE_BYTES: u64 = 2 << 20;

@@ -2,28 +2,28 @@
 //! mean for trimming.
 //!
 //! Owns the order between a checkpoint, the removal of older ones, and the drop of segments. The files
-//! themselves are `checkpoint`'s.
+//! themselves are `files`'s.
 //!
 //! Invariants
 //!  J1. No segment that holds records at or behind the oldest checkpoint kept is dropped.
 //!                                             test `trim_stops_at_the_oldest_checkpoint`
-//!  J2. A checkpoint is not at an LSN that could still be lost.            checked in `checkpoint`
+//!  J2. A checkpoint is not at an LSN that could still be lost.            checked in `files`
 //!
-//! Crash: a checkpoint is whole or not there; see `checkpoint`.
+//! Crash: a checkpoint is whole or not there; see `files`.
 //! Threads: one checkpoint at a time; appends and the background work go on meanwhile.
 
 use std::io::{self, Write};
 use std::sync::PoisonError;
 
+use super::files::{self, CheckpointReader, DirectoryInDoubt};
 use crate::Lsn;
-use crate::checkpoint::{self, CheckpointReader, DirectoryInDoubt};
-use crate::core::{Core, Maintenance};
 use crate::error::{ChangeError, IoFailure, ReadError};
 use crate::format::checkpoint::{CheckpointHeader, Kind, file_name};
 use crate::format::table;
+use crate::log::core::{Core, Maintenance};
 
 /// Tables of segments that are kept.
-const TABLES_KEPT: usize = checkpoint::KEPT_MIN;
+const TABLES_KEPT: usize = files::KEPT_MIN;
 
 impl Maintenance {
     /// Records at and behind it are needed to restore from the oldest checkpoint kept.
@@ -54,13 +54,12 @@ impl Core {
             _ => {}
         }
         let name = file_name(Kind::State, lsn);
-        let written =
-            checkpoint::write(&*self.disk, self.checkpoint_header(Kind::State, lsn), save);
+        let written = files::write(&*self.disk, self.checkpoint_header(Kind::State, lsn), save);
         if let Err(error) = written {
             return Err(self.not_taken(&name, error));
         }
         let mut maintenance = self.lock_maintenance();
-        let pruned = checkpoint::prune(&*self.disk, Kind::State, self.config.checkpoints_kept);
+        let pruned = files::prune(&*self.disk, Kind::State, self.config.checkpoints_kept);
         match pruned {
             Ok(kept) => maintenance.checkpoints = kept,
             // It is there all the same; the old ones go with the next one.
@@ -89,7 +88,7 @@ impl Core {
     /// The newest whole checkpoint of the embedder.
     pub(crate) fn newest_checkpoint(&self) -> Result<Option<CheckpointReader>, ReadError> {
         let lsns = self.checkpoints();
-        let (found, notes) = checkpoint::newest(&*self.disk, Kind::State, &lsns, self.log_id);
+        let (found, notes) = files::newest(&*self.disk, Kind::State, &lsns, self.log_id);
         let first_lsn = self.segments.first().map_or(Lsn::FIRST, |s| s.header.base_lsn);
         if found.is_none() && !lsns.is_empty() && first_lsn > Lsn::FIRST {
             let error = io::Error::new(io::ErrorKind::InvalidData, notes.join("; "));
@@ -114,13 +113,13 @@ impl Core {
         let (lsn, next) = (last.trailer.end_lsn, last.header.segment + 1);
         let content = table::encode(&entries);
         let header = self.checkpoint_header(Kind::Segments, lsn);
-        let written = checkpoint::write(&*self.disk, header, &mut |out| out.write_all(&content));
+        let written = files::write(&*self.disk, header, &mut |out| out.write_all(&content));
         // Without one, the next open looks at more files; another try comes with the next segment.
         maintenance.unlisted_segment = next;
         match written {
             Ok(_) => {
                 // Best effort: one too many is removed the next time.
-                let _ = checkpoint::prune(&*self.disk, Kind::Segments, TABLES_KEPT);
+                let _ = files::prune(&*self.disk, Kind::Segments, TABLES_KEPT);
                 Ok(())
             }
             Err(error) if error.get_ref().is_some_and(|e| e.is::<DirectoryInDoubt>()) => {

@@ -19,9 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::core::Signal;
 use crate::disk::Disk;
 use crate::error::{AppendError, ChangeError, OpenError, ReadError};
+use crate::log::core::Signal;
 use crate::{Config, Log, Lsn, LsnRange, RecordRef, RecoveryReport};
 
 /// How often it is looked whether a checkpoint is due.

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::progress::Progress;
 use crate::config::Config;
 use crate::disk::{Disk, Waker, WriteQueue};
 use crate::error::{AppendError, IoFailure};
-use crate::progress::Progress;
 use crate::scrub::Scrub;
 use crate::segments::Segments;
 use crate::stats::Counters;

@@ -3,7 +3,7 @@
 //! Owns the files of both kinds (`format::checkpoint`): how they come, are read, and go. A checkpoint is
 //! written under a temporary name, synced, renamed, and the directory synced; only then are older ones
 //! removed, and never the last [`KEPT_MIN`] ones. Does not know what the content means, nor when a
-//! checkpoint is due (`maintenance`, `state_machine`).
+//! checkpoint is due (`take`, `state_log`).
 //!
 //! Invariants
 //!  Q1. A checkpoint has its name only when every byte of it is on the medium, and an older one goes only
@@ -25,7 +25,7 @@ use crate::format::checkpoint::{
 use crate::format::superblock::Superblock;
 use crate::format::table::{self, ENTRY_BYTES, TABLE_ENTRIES_MAX, TableEntry};
 use crate::format::version::Fault;
-use crate::maintenance::remove_if_there;
+use crate::log::maintenance::remove_if_there;
 use crate::names::{Name, TEMPORARY_SUFFIX, classify};
 use crate::{Epoch, Lsn};
 
@@ -369,5 +369,5 @@ pub(crate) fn content(reader: &mut CheckpointReader, bytes_max: u64) -> io::Resu
 }
 
 #[cfg(test)]
-#[path = "checkpoint_tests.rs"]
+#[path = "files_tests.rs"]
 mod tests;

@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::{Core, Maintenance};
+use super::core::{Core, Maintenance};
 use crate::disk::{Access, Aligned, Disk, DiskFile};
 use crate::error::{ChangeError, IoFailure};
 use crate::format::bytes::{to_u64, to_usize};

@@ -19,9 +19,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::core::{Core, Driver, State};
 use crate::Lsn;
 use crate::config::RECORD_BYTES_MAX;
-use crate::core::{Core, Driver, State};
 use crate::disk::{Completion, Write, WriteQueue};
 use crate::error::{AppendError, IoFailure};
 use crate::format::batch::BatchHeader;

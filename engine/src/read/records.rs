@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::core::Core;
-use crate::cursor::{Cursor, Way, read_failed};
+use super::cursor::{Cursor, Way, read_failed};
+use super::log_reader::Snapshot;
 use crate::error::{Corruption, ReadError};
 use crate::format::batch::{BatchHeader, Records as Places, producer_runs};
 use crate::format::version::Fault;
-use crate::log_reader::Snapshot;
+use crate::log::core::Core;
 use crate::record::{BatchBytes, Record, RecordRef};
 use crate::segments::{Segment, Segments};
 use crate::wal::index::Index;
