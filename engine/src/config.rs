@@ -54,6 +54,12 @@ pub struct Config {
     /// A scrub of all sealed segments is started so long after the one before, and so long after the log
     /// was opened. Default: one day.
     pub scrub_interval_seconds: u64,
+    /// A truncation that gives up more bytes of batches than this is refused: they are first copied into
+    /// a file beside the log. Default: 1 GiB.
+    pub fork_bytes_max: u64,
+    /// A file of this length keeps room on the disk, so that a truncation of no more bytes works also
+    /// when the disk is full. 0: none. Default: 16 MiB.
+    pub fork_reserve_bytes: u64,
     /// So many checkpoints of the embedder are kept, at least 2: a damaged newest one falls back to the
     /// one before it. Default: 2.
     pub checkpoints_kept: usize,
@@ -92,6 +98,8 @@ impl Default for Config {
             parity: true,
             scrub_bytes_per_second: 64 << 20,
             scrub_interval_seconds: 24 * 3600,
+            fork_bytes_max: 1 << 30,
+            fork_reserve_bytes: 16 << 20,
             checkpoints_kept: 2,
             retain_bytes: None,
             retain_seconds: None,
@@ -113,10 +121,11 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// A configuration for small segments: the record limit follows the segment's length.
+    /// A configuration for small segments: the record limit and the reserve follow the segment's length.
     #[must_use]
     pub fn with_segment_bytes(segment_bytes: u64) -> Config {
         let mut config = Config { segment_bytes, ..Config::default() };
+        config.fork_reserve_bytes = config.fork_reserve_bytes.min(segment_bytes / 4);
         let fits = config.payload_bytes_in_segment().saturating_sub(RECORD_PREFIX_BYTES);
         config.record_bytes_max = config.record_bytes_max.min(fits);
         config.batch_bytes_max = config.batch_bytes_max.min(fits + RECORD_PREFIX_BYTES);

@@ -173,6 +173,15 @@ pub enum ReadError {
         /// What there is.
         range: LsnRange,
     },
+    /// The log was truncated since the reader began, to an LSN before the one that comes next: records
+    /// that it handed out from `lsn` on may have been given up. Begin again at `lsn`.
+    #[error("the log was truncated to LSN {lsn}, and the reader stands behind it, at {next}")]
+    Truncated {
+        /// Where the log ended after the truncation.
+        lsn: Lsn,
+        /// What the reader was about to read.
+        next: Lsn,
+    },
     /// The records are damaged. Others stay readable: read from a later LSN, and restore or repair.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
@@ -228,6 +237,42 @@ pub enum ChangeError {
     /// at what the system said, and take it again.
     #[error("no checkpoint was taken: {0}")]
     NotTaken(IoFailure),
+    /// Records from the LSN on were trimmed before: there is no log that ends there.
+    #[error("LSN {lsn} is before the first record kept, {first_lsn}")]
+    Trimmed {
+        /// What was asked for.
+        lsn: Lsn,
+        /// The limit.
+        first_lsn: Lsn,
+    },
+    /// Every checkpoint kept holds records from the LSN on, and the log does not go back to its first
+    /// record: no state could be restored any more. Truncate to at least `oldest_lsn`.
+    #[error("LSN {lsn} is before the oldest checkpoint kept, at {oldest_lsn}")]
+    BeforeCheckpoints {
+        /// What was asked for.
+        lsn: Lsn,
+        /// The limit.
+        oldest_lsn: Lsn,
+    },
+    /// More would be given up than [`Config::fork_bytes_max`](crate::Config::fork_bytes_max) lets be
+    /// copied. Raise it, or truncate less.
+    #[error("{bytes} bytes of batches would be given up, and {bytes_max} may be")]
+    ForkTooLarge {
+        /// What would be given up.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The records around the LSN cannot be read, so that no end can be made there. Repair the log.
+    #[error("the place of the cut cannot be read: {0}")]
+    Unreadable(ReadError),
+    /// What would be given up could not be copied: nothing was changed. Make room, or look at what the
+    /// system said, and truncate again.
+    #[error("nothing was truncated: {0}")]
+    NotTruncated(IoFailure),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
     /// A write or sync failed earlier, or now: see [`AppendError::Poisoned`].
     #[error("the log is poisoned: {0}")]
     Poisoned(IoFailure),

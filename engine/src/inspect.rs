@@ -15,6 +15,7 @@ use crate::error::{Corruption, IoFailure, OpenError};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::bytes::to_usize;
 use crate::format::checkpoint::{self, CheckpointHeader};
+use crate::format::fork::ForkHeader;
 use crate::format::parity::ParityHeader;
 use crate::format::segment::{SegmentHeader, Trailer, file_name};
 use crate::format::superblock::Superblock;
@@ -80,6 +81,13 @@ pub enum Inspected {
         name: String,
         /// The first copy of its header; says nothing about the rest.
         content: Result<ParityHeader, Fault>,
+    },
+    /// What a truncation gave up.
+    Fork {
+        /// Name of the file.
+        name: String,
+        /// Its header; says nothing about the batches behind it.
+        content: Result<ForkHeader, Fault>,
     },
     /// Another name in the directory.
     Other {
@@ -191,6 +199,11 @@ fn inspect_entry(disk: &dyn Disk, entry: &Entry, viewer: &mut Viewer<'_>) -> io:
         (Name::Parity(_), EntryKind::File(_)) => {
             let content = ParityHeader::decode(&first_block(disk, &entry.name)?);
             viewer.show(Inspected::Parity { name: entry.name.clone(), content });
+            Ok(())
+        }
+        (Name::Fork(..), EntryKind::File(_)) => {
+            let content = ForkHeader::decode(&first_block(disk, &entry.name)?);
+            viewer.show(Inspected::Fork { name: entry.name.clone(), content });
             Ok(())
         }
         _ => {

@@ -12,6 +12,7 @@ mod in_order;
 pub(crate) mod maintenance;
 mod open;
 pub(crate) mod progress;
+mod truncate;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -37,6 +38,7 @@ use crate::wal::steps::Producer;
 use crate::{Lsn, LsnRange};
 
 pub use in_order::InOrder;
+pub use truncate::Truncated;
 
 /// A durable log: one writer for each directory, any number of threads.
 ///
@@ -250,6 +252,22 @@ impl Log {
         self.core.trim(lsn)
     }
 
+    /// Gives up every record from `lsn` on, so that the next append gets this LSN: for whoever has learned
+    /// that the end of the log is not what was agreed upon. What is given up is first copied into a file
+    /// beside the log ([`Truncated::fork`]), which stays until somebody removes it. Everything appended
+    /// before the call is made durable first; appends wait meanwhile. Checkpoints of the embedder behind
+    /// `lsn` are removed. Readers that stand behind it get [`ReadError::Truncated`].
+    ///
+    /// A crash leaves the log as it was or truncated, and nothing in between. The log goes on in a new
+    /// epoch, so that nothing of what was given up can come back.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; after anything but [`ChangeError::Poisoned`] nothing was changed. After that,
+    /// an open finishes the truncation if it was begun.
+    pub fn truncate(&self, lsn: Lsn) -> Result<Truncated, ChangeError> {
+        self.core.truncate(lsn)
+    }
+
     /// Takes a checkpoint: a state of the embedder's that holds every record below `lsn` and no other.
     /// `save` writes it; appends go on meanwhile. It is checksummed, and when this returns it survives a
     /// power cut; a crash before leaves those that were there. [`Config::checkpoints_kept`] of them are
@@ -328,7 +346,7 @@ impl Log {
             first_lsn: self.first_lsn(),
             durable_lsn: self.durable_lsn(),
             end_lsn: self.end_lsn(),
-            epoch: self.core.epoch,
+            epoch: self.core.epoch(),
             batches: Counters::get(&counters.batches),
             records: Counters::get(&counters.records),
             batch_bytes: Counters::get(&counters.batch_bytes),

@@ -5,8 +5,8 @@
 
 use crate::format::bytes::parse_number;
 use crate::format::checkpoint::{self, Kind};
-use crate::format::{parity, segment};
-use crate::{Lsn, superblock, watermark};
+use crate::format::{fork, parity, segment};
+use crate::{Epoch, Lsn, superblock, watermark};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,17 @@ pub(crate) enum Name {
     Parity(u64),
     /// What a repair replaced. Nobody but a person removes it.
     Replaced,
+    /// What a truncation gave up, from this LSN on. Nobody but a person removes it.
+    Fork(Lsn, Epoch),
+    /// Room on the disk for a fork.
+    Reserve,
     /// Left over from a crash while something was made.
     Temporary,
     Foreign,
 }
 
+/// The name of the file that keeps room for a fork.
+pub(crate) const RESERVE_FILE_NAME: &str = "fork.reserve";
 const SPARE_SUFFIX: &str = ".spare";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
@@ -49,8 +55,14 @@ pub(crate) fn classify(name: &str) -> Name {
     if name == watermark::FILE_NAME {
         return Name::Watermark;
     }
+    if name == RESERVE_FILE_NAME {
+        return Name::Reserve;
+    }
     if let Some(number) = segment::parse_file_name(name) {
         return Name::Segment(number);
+    }
+    if let Some((lsn, epoch)) = fork::parse_file_name(name) {
+        return Name::Fork(lsn, epoch);
     }
     if let Some(number) = parity::parse_file_name(name) {
         return Name::Parity(number);
@@ -76,6 +88,7 @@ pub(crate) fn classify(name: &str) -> Name {
             | Name::Watermark
             | Name::Segment(_)
             | Name::Parity(_)
+            | Name::Fork(..)
             | Name::Replaced
             | Name::Checkpoint(..),
         ) => Name::Temporary,
@@ -99,6 +112,10 @@ mod tests {
         assert_eq!(classify(&state), Name::Checkpoint(Kind::State, Lsn::new(9)));
         assert_eq!(classify(&format!("{state}.tmp")), Name::Temporary);
         assert_eq!(classify(&replaced_name("superblock", 2)), Name::Replaced);
+        let fork = fork::file_name(Lsn::new(7), Epoch::new(3));
+        assert_eq!(classify(&fork), Name::Fork(Lsn::new(7), Epoch::new(3)));
+        assert_eq!(classify(&format!("{fork}.tmp")), Name::Temporary);
+        assert_eq!(classify("fork.reserve"), Name::Reserve);
         assert_eq!(classify("00000000000000000007.seg.replaced-1.tmp"), Name::Temporary);
         for name in ["superblock.tmp", "watermark.tmp", "00000000000000000007.seg.tmp"] {
             assert_eq!(classify(name), Name::Temporary, "{name}");

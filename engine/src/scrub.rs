@@ -60,6 +60,11 @@ impl Scrub {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets what was found in segments from this one on: they are others now.
+    pub(crate) fn forget_from(&self, segment: u64) {
+        self.lock().split_off(&segment);
+    }
+
     pub(crate) fn damage(&self) -> Vec<Corruption> {
         self.lock().values().cloned().collect()
     }
@@ -270,8 +275,8 @@ impl Core {
                 return Err(error);
             }
             let _maintenance = self.lock_maintenance();
-            if self.segments.get(number).is_none() {
-                // Dropped meanwhile.
+            if !self.segments.has(segment) {
+                // Dropped or truncated meanwhile: the parity would be that of what is gone.
                 writer.abandon();
                 return Ok(Found::Interrupted);
             }
@@ -323,7 +328,7 @@ impl Core {
         remove_if_there(&*self.disk, &temporary)?;
         let made = self.write_mended(segment, damaged, parity, &temporary);
         let _maintenance = self.lock_maintenance();
-        if made.is_err() || self.segments.get(segment.number()).is_none() {
+        if made.is_err() || !self.segments.has(segment) {
             let _ = remove_if_there(&*self.disk, &temporary);
             return made;
         }

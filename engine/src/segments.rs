@@ -405,7 +405,10 @@ pub(crate) struct Segments {
 impl Segments {
     /// Appends a segment.
     pub(crate) fn add(&self, segment: Segment) {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        self.add_to(&mut self.table.write().unwrap_or_else(PoisonError::into_inner), segment);
+    }
+
+    fn add_to(&self, table: &mut BTreeMap<u64, Arc<Segment>>, segment: Segment) {
         if let Some((last, _)) = table.last_key_value() {
             assert_eq!(last + 1, segment.number(), "segment numbers are dense");
         }
@@ -459,6 +462,24 @@ impl Segments {
         Some(segment)
     }
 
+    /// Puts the segments that a truncation left in the place of all. Those that are sealed as before stay
+    /// the same for their readers; others are retired.
+    pub(crate) fn handle_truncated(&self, found: Vec<Segment>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let first_changed = found
+            .iter()
+            .find(|segment| !segment.is_sealed())
+            .map_or(found.last().map_or(0, |last| last.number() + 1), Segment::number);
+        for segment in table.split_off(&first_changed).into_values() {
+            segment.retire();
+            self.lock_unprotected().remove(&segment.number());
+            self.lock_unsealed().remove(&segment.number());
+        }
+        for segment in found.into_iter().filter(|segment| segment.number() >= first_changed) {
+            self.add_to(&mut table, segment);
+        }
+    }
+
     fn lock_unprotected(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.unprotected.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -474,9 +495,18 @@ impl Segments {
     }
 
     /// Takes note of the digest of a sealed segment, and of its parity file.
-    pub(crate) fn handle_protected(&self, segment: &Segment, digest: Digest, has_parity: bool) {
-        segment.handle_protected(digest, has_parity);
-        self.lock_unprotected().remove(&segment.number());
+    pub(crate) fn handle_protected(
+        &self,
+        segment: &Arc<Segment>,
+        digest: Digest,
+        has_parity: bool,
+    ) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        // One that was truncated meanwhile is another segment now.
+        if table.get(&segment.number()).is_some_and(|current| Arc::ptr_eq(current, segment)) {
+            segment.handle_protected(digest, has_parity);
+            self.lock_unprotected().remove(&segment.number());
+        }
     }
 
     /// Batches that a reader got only because parity made up for damage.
@@ -496,6 +526,11 @@ impl Segments {
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Segment>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    /// Whether the segment is still what stands in the table under its number.
+    pub(crate) fn has(&self, segment: &Arc<Segment>) -> bool {
+        self.get(segment.number()).is_some_and(|current| Arc::ptr_eq(&current, segment))
     }
 
     pub(crate) fn first(&self) -> Option<Arc<Segment>> {

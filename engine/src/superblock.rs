@@ -147,7 +147,7 @@ fn newest(copies: &Copies) -> Result<Superblock, OpenError> {
 mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
-    use crate::format::superblock::Cut;
+    use crate::format::superblock::{Cut, Restore, Truncations};
     use crate::{Epoch, Lsn};
 
     fn first() -> Superblock {
@@ -163,6 +163,8 @@ mod tests {
             first_lsn: Lsn::FIRST,
             first_segment: 1,
             cut: Cut::default(),
+            restore: Restore::default(),
+            truncations: Truncations::default(),
             age_horizon_ms: 0,
             cell: Vec::new(),
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::checkpoint::CheckpointReader;
 use crate::disk::{Access, BackendChoice, Disk, DiskFile, Entry, EntryKind, OsDisk};
 use crate::error::{Corruption, IoFailure, OpenError, is_of_the_file};
+use crate::fork;
 use crate::format::parity::DigestWriter;
 use crate::format::segment::{Trailer, file_name};
 use crate::format::superblock::{Cut, Superblock};
@@ -52,6 +53,8 @@ pub struct VerifyReport {
     pub checkpoints: u64,
     /// Parity files.
     pub parity_files: u64,
+    /// Files of records that truncations gave up. A damaged one harms nothing else: remove it.
+    pub forks: u64,
     /// Checkpoint and parity files that are damaged. An older checkpoint serves, and parity is made
     /// again by the scrub of an open log.
     pub damaged_files: Vec<DamagedFile>,
@@ -117,6 +120,7 @@ pub fn verify_on(
         damage: Vec::new(),
         checkpoints: 0,
         parity_files: 0,
+        forks: 0,
         damaged_files: Vec::new(),
         lost: Vec::new(),
         foreign: foreign.map(|entry| entry.name.clone()).collect(),
@@ -261,7 +265,7 @@ fn note_parity(
     Ok(())
 }
 
-/// Reads checkpoint and parity files.
+/// Reads checkpoints, parity files and forks.
 fn verify_files(
     disk: &dyn Disk,
     superblock: &Superblock,
@@ -281,15 +285,20 @@ fn verify_files(
             }
             Name::Parity(number) => {
                 report.parity_files += 1;
-                match segments.iter().find(|segment| segment.number() == number) {
+                let mut sealed = segments.iter().filter(|segment| segment.is_sealed());
+                match sealed.find(|segment| segment.number() == number) {
                     Some(segment) => Parity::of(disk, segment).map(|opened| match opened {
                         Ok(parity) if parity.is_whole() => None,
                         Ok(_) => Some(Fault::Checksum),
                         Err(fault) => Some(fault),
                     }),
-                    // Left over from a segment that was dropped; the next open removes it.
+                    // Left over from a segment that was dropped or cut; the next open removes it.
                     None => Ok(None),
                 }
+            }
+            Name::Fork(lsn, epoch) => {
+                report.forks += 1;
+                fork::check(disk, superblock.log_id, lsn, epoch).map(Result::err)
             }
             _ => Ok(None),
         };

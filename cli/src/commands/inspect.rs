@@ -71,7 +71,13 @@ fn show(output: &mut BufWriter<File>, found: &Inspected, format: Format) -> io::
             as_json::hex_digest(&header.digest)
         ),
         Inspected::Checkpoint { name, content: Err(fault) }
-        | Inspected::Parity { name, content: Err(fault) } => writeln!(output, "{name}: {fault}"),
+        | Inspected::Parity { name, content: Err(fault) }
+        | Inspected::Fork { name, content: Err(fault) } => writeln!(output, "{name}: {fault}"),
+        Inspected::Fork { name, content: Ok(header) } => writeln!(
+            output,
+            "{name}: records {}..{} given up at segment {}, offset {}, {} bytes of batches",
+            header.lsn, header.end_lsn, header.segment, header.offset, header.content_bytes
+        ),
         Inspected::Damage(corruption) => writeln!(output, "  damage: {corruption}"),
         Inspected::Other { name } => writeln!(output, "other: {}", name.escape_debug()),
         other => writeln!(output, "{other:?}"),
@@ -93,9 +99,14 @@ fn write_superblock(output: &mut impl Write, superblock: &Superblock) -> io::Res
         superblock.cell.len()
     )?;
     let cut = &superblock.cut;
-    if cut.segment > 0 {
+    if cut.is_pending() {
         let (segment, offset, lsn) = (cut.segment, cut.offset, cut.lsn);
-        write!(output, ", last cut at segment {segment}, offset {offset}, LSN {lsn}")?;
+        write!(output, ", unfinished cut at segment {segment}, offset {offset}, LSN {lsn}")?;
+    }
+    let truncations = &superblock.truncations;
+    if truncations.count > 0 {
+        let (count, lsn) = (truncations.count, truncations.last_lsn);
+        write!(output, ", truncated {count} times, last to LSN {lsn}")?;
     }
     output.write_all(b"\n")
 }

@@ -50,7 +50,10 @@ fn as_text(report: &VerifyReport) -> String {
     }
     line(
         "files",
-        &format_args!("{} checkpoints, {} parity", report.checkpoints, report.parity_files),
+        &format_args!(
+            "{} checkpoints, {} parity, {} forks",
+            report.checkpoints, report.parity_files, report.forks
+        ),
     );
     for file in &report.damaged_files {
         line("damage", &format_args!("{}: {}", file.name, file.fault));
@@ -80,6 +83,7 @@ fn as_json(report: &VerifyReport) -> Value {
         "damage": report.damage.iter().map(corruption_as_json).collect::<Vec<_>>(),
         "checkpoints": report.checkpoints,
         "parity_files": report.parity_files,
+        "forks": report.forks,
         "damaged_files": report.damaged_files.iter().map(|file| json!({
             "name": file.name, "fault": file.fault.to_string(),
         })).collect::<Vec<_>>(),

@@ -64,7 +64,7 @@ pub(crate) fn write(
 /// A sync of the directory failed: which names are durable is not known any more.
 #[derive(Debug, thiserror::Error)]
 #[error("sync of the directory: {0}")]
-pub(crate) struct DirectoryInDoubt(io::Error);
+pub(crate) struct DirectoryInDoubt(pub(crate) io::Error);
 
 fn write_temporary(
     disk: &dyn Disk,
@@ -309,24 +309,26 @@ pub(crate) fn newest_table(
     superblock: &Superblock,
 ) -> io::Result<Table> {
     let (cut, log_id) = (superblock.cut, superblock.log_id);
-    let is_void = |lsn: Lsn, epoch: Epoch| cut.segment > 0 && epoch <= cut.epoch && lsn > cut.lsn;
     let mut table = Table::default();
+    let mut tables = Vec::new();
     for kind in [Kind::Segments, Kind::State] {
-        let lsns = of_kind(entries, kind);
-        for lsn in &lsns {
+        for lsn in of_kind(entries, kind) {
             // One that cannot be read, or is damaged, is no evidence.
-            if let Ok(Ok(reader)) = CheckpointReader::open(disk, kind, *lsn, log_id)
-                && !is_void(*lsn, reader.header.epoch)
-            {
-                table.evidence_lsn = table.evidence_lsn.max(*lsn);
+            let header = CheckpointReader::open(disk, kind, lsn, log_id).ok().and_then(Result::ok);
+            if header.as_ref().is_some_and(|r| cut.voids_state(lsn, r.header.epoch)) {
+                continue;
+            }
+            if header.is_some() {
+                table.evidence_lsn = table.evidence_lsn.max(lsn);
+            }
+            if kind == Kind::Segments {
+                tables.push(lsn);
             }
         }
     }
-    let (reader, notes) = newest(disk, Kind::Segments, &of_kind(entries, Kind::Segments), log_id);
+    let (reader, notes) = newest(disk, Kind::Segments, &tables, log_id);
     table.notes = notes;
-    let Some(mut reader) = reader.filter(|r| !is_void(r.lsn(), r.header.epoch)) else {
-        return Ok(table);
-    };
+    let Some(mut reader) = reader else { return Ok(table) };
     let bytes = content(&mut reader, TABLE_ENTRIES_MAX * to_u64(ENTRY_BYTES))?;
     match table::decode(&bytes, log_id) {
         Ok(entries) => table.entries = entries,

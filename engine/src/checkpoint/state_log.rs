@@ -234,7 +234,8 @@ impl<S: StateMachine + 'static> StateLog<S> {
     }
 
     /// The log itself, to read from. What is appended to it directly is applied with the next append
-    /// made here.
+    /// made here. Do not truncate it below [`StateLog::applied_lsn`]: the state cannot take records back;
+    /// close this, truncate the log, and open it again.
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.shared.log

@@ -69,7 +69,7 @@ impl Core {
     }
 
     fn checkpoint_header(&self, kind: Kind, lsn: Lsn) -> CheckpointHeader {
-        let (log_id, epoch, time_ms) = (self.log_id, self.epoch, self.disk.now_ms());
+        let (log_id, epoch, time_ms) = (self.log_id, self.epoch(), self.disk.now_ms());
         CheckpointHeader { kind, log_id, lsn, epoch, time_ms, content_bytes: 0 }
     }
 

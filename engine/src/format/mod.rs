@@ -3,6 +3,7 @@
 pub mod batch;
 pub(crate) mod bytes;
 pub mod checkpoint;
+pub mod fork;
 pub mod parity;
 pub mod segment;
 pub mod superblock;

@@ -5,6 +5,7 @@
 
 use super::bytes::{Decoder, Encoder, open_block, seal_block, to_u32, to_usize};
 use super::limits::COUNT_MAX;
+use super::segment::Trailer;
 use super::version::{Fault, MAGIC_SUPERBLOCK, VERSION};
 use crate::{Epoch, Lsn};
 
@@ -16,12 +17,12 @@ const CHECKSUM_AT: usize = COPY_BYTES - 4;
 /// Behind the longest cell.
 const AGE_HORIZON_AT: usize = 144 + CELL_BYTES_MAX;
 
-/// A place in the log from which an older epoch is void.
+/// A place in the log from which older epochs are void, until nothing of them is left on the medium.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
     /// The first LSN given up.
     pub lsn: Lsn,
-    /// The segment of the cut; 0 when there is none.
+    /// The segment of the cut; 0 when no cut is unfinished.
     pub segment: u64,
     /// The first offset given up in that segment.
     pub offset: u64,
@@ -30,11 +31,49 @@ pub struct Cut {
 }
 
 impl Cut {
+    /// Whether there is a cut that is not finished.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.segment > 0
+    }
+
+    /// Whether a state of the log up to `lsn`, noted in this epoch, holds what was given up.
+    #[must_use]
+    pub fn voids_state(&self, lsn: Lsn, epoch: Epoch) -> bool {
+        self.is_pending() && lsn > self.lsn && epoch <= self.epoch
+    }
+
+    /// Whether a footer stands for more of its segment than was kept.
+    pub(crate) fn voids_trailer(&self, trailer: &Trailer) -> bool {
+        self.is_pending()
+            && (trailer.segment, trailer.end_offset) > (self.segment, self.offset)
+            && trailer.last_epoch <= self.epoch
+    }
+
     /// Whether a batch at this place, of this epoch, was given up.
     #[must_use]
     pub fn voids(&self, segment: u64, offset: u64, epoch: Epoch) -> bool {
-        self.segment > 0 && (segment, offset) >= (self.segment, self.offset) && epoch <= self.epoch
+        self.is_pending() && (segment, offset) >= (self.segment, self.offset) && epoch <= self.epoch
     }
+}
+
+/// Records of a batch in whose middle a cut was made: they are kept, and appended again from the fork.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restore {
+    /// Records below it are appended again, from the end of the log on; none when it is 0. It is also the
+    /// first LSN given up, which with the epoch is the name of the fork.
+    pub end_lsn: Lsn,
+    /// The epoch of the fork.
+    pub epoch: Epoch,
+}
+
+/// What readers in other processes need to know of truncations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Truncations {
+    /// How many there were in this directory.
+    pub count: u64,
+    /// The first LSN that the last one gave up.
+    pub last_lsn: Lsn,
 }
 
 /// One copy of the superblock.
@@ -60,8 +99,12 @@ pub struct Superblock {
     pub first_lsn: Lsn,
     /// The oldest segment kept.
     pub first_segment: u64,
-    /// The last truncation.
+    /// The cut that is not finished, if any.
     pub cut: Cut,
+    /// What is to be appended again when the cut is finished.
+    pub restore: Restore,
+    /// Truncations so far.
+    pub truncations: Truncations,
     /// How far retention by age has come to believe the wall clock; 0 when nothing is known.
     pub age_horizon_ms: u64,
     /// Whatever the embedder put there, at most [`CELL_BYTES_MAX`].
@@ -93,7 +136,12 @@ impl Superblock {
         e.u64(self.cut.offset);
         e.u64(self.cut.epoch.get());
         e.bytes(&self.cell);
-        Encoder::new(&mut block[AGE_HORIZON_AT..]).u64(self.age_horizon_ms);
+        let mut e = Encoder::new(&mut block[AGE_HORIZON_AT..]);
+        e.u64(self.age_horizon_ms);
+        e.u64(self.restore.end_lsn.get());
+        e.u64(self.restore.epoch.get());
+        e.u64(self.truncations.count);
+        e.u64(self.truncations.last_lsn.get());
         seal_block(block, CHECKSUM_AT);
     }
 
@@ -119,11 +167,18 @@ impl Superblock {
             offset: d.u64(),
             epoch: Epoch::new(d.u64()),
         };
+        let mut tail = Decoder::new(&block[AGE_HORIZON_AT..]);
+        let age_horizon_ms = tail.u64();
+        let restore = Restore { end_lsn: Lsn::new(tail.u64()), epoch: Epoch::new(tail.u64()) };
+        let truncations = Truncations { count: tail.u64(), last_lsn: Lsn::new(tail.u64()) };
         if cell_bytes > CELL_BYTES_MAX
             || !(1..COUNT_MAX).contains(&first_segment)
             || !(1..COUNT_MAX).contains(&first_lsn.get())
             || sequence.max(start_counter).max(promised_epoch.get()) >= COUNT_MAX
             || cut.segment.max(cut.offset).max(cut.lsn.get()) >= COUNT_MAX
+            || cut.epoch.max(restore.epoch).get() >= COUNT_MAX
+            || restore.end_lsn.max(truncations.last_lsn).get() >= COUNT_MAX
+            || truncations.count >= COUNT_MAX
             || !super::block_bytes_are_possible(block_bytes)
         {
             return Err(Fault::Field);
@@ -140,7 +195,9 @@ impl Superblock {
             first_lsn,
             first_segment,
             cut,
-            age_horizon_ms: Decoder::new(&block[AGE_HORIZON_AT..]).u64(),
+            restore,
+            truncations,
+            age_horizon_ms,
             cell: d.bytes(cell_bytes).to_vec(),
         })
     }
@@ -164,6 +221,8 @@ mod tests {
             first_lsn: Lsn::new(7),
             first_segment: 8,
             cut: Cut { lsn: Lsn::new(1), segment: 1, offset: 4096, epoch: Epoch::new(2) },
+            restore: Restore { end_lsn: Lsn::new(3), epoch: Epoch::new(2) },
+            truncations: Truncations { count: 2, last_lsn: Lsn::new(3) },
             age_horizon_ms: 10,
             cell: b"applied=7".to_vec(),
         };

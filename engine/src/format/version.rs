@@ -16,6 +16,7 @@ pub(crate) const MAGIC_TRAILER: u32 = u32::from_le_bytes(*b"CLtr");
 pub(crate) const MAGIC_SUPERBLOCK: u32 = u32::from_le_bytes(*b"CLsb");
 pub(crate) const MAGIC_CHECKPOINT: u32 = u32::from_le_bytes(*b"CLcp");
 pub(crate) const MAGIC_PARITY: u32 = u32::from_le_bytes(*b"CLpa");
+pub(crate) const MAGIC_FORK: u32 = u32::from_le_bytes(*b"CLfk");
 pub(crate) const MAGIC_WATERMARK: u32 = u32::from_le_bytes(*b"CLwm");
 
 /// Why a structure was refused.

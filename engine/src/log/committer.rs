@@ -171,7 +171,7 @@ impl Core {
     }
 
     /// In a log without threads one call at a time goes on.
-    fn take_turn(&self) -> Option<MutexGuard<'_, Option<Box<dyn WriteQueue>>>> {
+    pub(super) fn take_turn(&self) -> Option<MutexGuard<'_, Option<Box<dyn WriteQueue>>>> {
         (!self.has_threads).then(|| self.lock_inline())
     }
 
@@ -212,6 +212,10 @@ impl Core {
             if let Some(poison) = state.writer.poison() {
                 return Err(poison.clone());
             }
+            if state.paused_by.is_some_and(|thread| thread != std::thread::current().id()) {
+                state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
             if refusals.is_some_and(|refusals| refusals != state.refusals) {
                 return Err(state.refused.clone().expect("counted with its reason"));
             }
@@ -249,7 +253,7 @@ impl Core {
     }
 
     /// Drives until `commit` ends, or waits while somebody else does.
-    fn drive_or_wait<'a>(
+    pub(super) fn drive_or_wait<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
         commit: &Arc<Commit>,

@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) writer: Writer,
     pub(crate) driver: Driver,
     pub(crate) closed: bool,
+    /// The thread that truncates the log; whoever else appends waits for `Core::resumed`.
+    pub(crate) paused_by: Option<ThreadId>,
     /// Why buffered records were given up; the next sync says so, once.
     pub(crate) given_up: Option<AppendError>,
     /// How often records were refused after they had been taken, and why the last time.
@@ -74,6 +77,8 @@ pub(crate) struct Maintenance {
     pub(crate) opened_at_ms: u64,
     /// Whether the way of writing durably still has to be chosen.
     pub(crate) self_test_pending: bool,
+    /// Whether the reserve for a fork still has to be made.
+    pub(crate) reserve_pending: bool,
     /// What the watermark says, and whether it says so durably.
     pub(crate) noted_lsn: Lsn,
     pub(crate) noted_durably: bool,
@@ -86,7 +91,8 @@ pub(crate) struct Core {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) config: Config,
     pub(crate) log_id: u128,
-    pub(crate) epoch: Epoch,
+    /// Changes with a truncation.
+    pub(crate) epoch: AtomicU64,
     /// False when one thread does everything: the background work is then done by the appender.
     pub(crate) has_threads: bool,
     pub(crate) state: Mutex<State>,
@@ -98,6 +104,8 @@ pub(crate) struct Core {
     pub(crate) scrub: Scrub,
     /// Held while a checkpoint is written: one at a time. Taken before any other lock.
     pub(crate) checkpointing: Mutex<()>,
+    /// Notified, with `state`, when a truncation is over.
+    pub(crate) resumed: Condvar,
     pub(crate) background: Signal,
     /// Raised when the log stops, to end the background thread's pauses.
     pub(crate) stopped: Signal,
@@ -115,6 +123,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch::new(self.epoch.load(Ordering::Acquire))
+    }
+
     pub(crate) fn lock_state(&self) -> MutexGuard<'_, State> {
         // A panic of another thread cannot leave the writer half changed: its methods assert before
         // they change, and after a failed assertion nothing more must be written.
@@ -184,7 +196,7 @@ impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Core")
             .field("disk", &self.disk.describe())
-            .field("epoch", &self.epoch)
+            .field("epoch", &self.epoch())
             .field("durable_lsn", &self.progress.durable_lsn())
             .finish_non_exhaustive()
     }

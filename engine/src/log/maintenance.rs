@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use super::core::{Core, Maintenance};
 use crate::disk::{Access, Aligned, Disk, DiskFile};
 use crate::error::{ChangeError, IoFailure};
+use crate::fork;
 use crate::format::bytes::{to_u64, to_usize};
 use crate::format::parity;
 use crate::format::segment::file_name;
@@ -76,6 +77,10 @@ impl Core {
         // Without room the next append that needs the segment says so.
         let _ = self.prepare_segment();
         let mut maintenance = self.lock_maintenance();
+        if std::mem::take(&mut maintenance.reserve_pending) {
+            // Without room for it now, a truncation needs room then.
+            let _ = fork::make_reserve(&*self.disk, self.config.fork_reserve_bytes);
+        }
         let done = self
             .seal_finished()
             .and_then(|()| self.apply_retention(&mut maintenance))
@@ -260,11 +265,11 @@ impl Core {
 
     /// Drops whole segments that end at or before `lsn`; the new first LSN.
     pub(crate) fn trim(&self, lsn: Lsn) -> Result<Lsn, ChangeError> {
+        let mut maintenance = self.lock_maintenance();
         let durable_lsn = self.progress.durable_lsn();
         if lsn > durable_lsn {
             return Err(ChangeError::OutOfRange { lsn, durable_lsn });
         }
-        let mut maintenance = self.lock_maintenance();
         self.check_poison()?;
         let lsn = lsn.min(maintenance.trim_limit());
         let trimmed = self.seal_finished().and_then(|()| {
@@ -338,7 +343,7 @@ impl Core {
         let watermark = Watermark {
             sequence: 0,
             log_id: self.log_id,
-            epoch: self.epoch,
+            epoch: self.epoch(),
             durable_lsn,
             commit_lsn: durable_lsn,
             checksum,

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Log;
@@ -22,7 +22,7 @@ use crate::error::{IoFailure, OpenError};
 use crate::format::batch::EpochStart;
 use crate::format::checkpoint::Kind;
 use crate::format::segment::file_name;
-use crate::format::superblock::{Cut, Superblock};
+use crate::format::superblock::{Cut, Restore, Superblock, Truncations};
 use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::read::{not_found, verdict_of};
@@ -73,10 +73,14 @@ pub(super) fn open_on(
     config.check()?;
     let created = superblock.current().start_counter == 0;
     let mut opening = Opening { disk, config, superblock };
-    let (found, report) = opening.recover(created)?;
+    let (found, mut report) = opening.recover(created, 1)?;
     let cleaned = opening.clean_up(&found)?;
     let core = opening.build(found, cleaned, has_threads, lock)?;
-    Ok((start(core)?, report))
+    let log = start(core)?;
+    // What a crash kept a truncation from finishing.
+    log.core.finish_truncation()?;
+    report.end_lsn = log.end_lsn();
+    Ok((log, report))
 }
 
 /// Whether the directory holds a log; an error when it holds something else.
@@ -140,16 +144,19 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<SuperblockStore, OpenError
         first_lsn: Lsn::FIRST,
         first_segment: 1,
         cut: Cut::default(),
+        restore: Restore::default(),
+        truncations: Truncations::default(),
         age_horizon_ms: 0,
         cell: Vec::new(),
     };
     SuperblockStore::create(disk, first)
 }
 
-struct Opening {
-    disk: Arc<dyn Disk>,
-    config: Config,
-    superblock: SuperblockStore,
+/// A log on its way from what is on the disk to what is in memory.
+pub(super) struct Opening {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) config: Config,
+    pub(super) superblock: SuperblockStore,
 }
 
 impl Opening {
@@ -158,8 +165,13 @@ impl Opening {
         Ok(made.map_err(|error| IoFailure::new("make", "an identity", error))?)
     }
 
-    /// Finds the end of the log, makes it final, and takes the next epoch.
-    fn recover(&mut self, created: bool) -> Result<(Examined, RecoveryReport), OpenError> {
+    /// Finds the end of the log, makes it final, and takes the next epoch; `starts` is added to the
+    /// number of opens.
+    pub(super) fn recover(
+        &mut self,
+        created: bool,
+        starts: u64,
+    ) -> Result<(Examined, RecoveryReport), OpenError> {
         let disk = &*self.disk;
         let entries = list(disk)?;
         let ours = entries.iter().filter(|entry| classify(&entry.name) != Name::Foreign);
@@ -171,8 +183,8 @@ impl Opening {
         let current = self.superblock.current();
         let found = examine(disk, current, watermark.as_ref(), &entries, Access::Write)?;
         let verdict = verdict_of(&found);
-        let foreign = entries.into_iter().map(|entry| entry.name);
-        let foreign = foreign.filter(|name| classify(name) == Name::Foreign).collect();
+        let foreign = entries.iter().map(|entry| &entry.name);
+        let foreign = foreign.filter(|name| classify(name) == Name::Foreign).cloned().collect();
         let first_lsn = found.segments.first().map_or(found.end.lsn, |s| s.header.base_lsn);
         let mut report = RecoveryReport {
             verdict,
@@ -181,7 +193,7 @@ impl Opening {
             end_lsn: found.end.lsn,
             evidence_lsn: found.facts.evidence_lsn,
             epoch: current.promised_epoch.max(found.end.epoch).next(),
-            start_counter: current.start_counter + 1,
+            start_counter: current.start_counter + starts,
             segments: found.segments.len() as u64,
             segments_listed: found.segments_listed,
             segments_scanned: found.segments_scanned,
@@ -199,13 +211,19 @@ impl Opening {
         self.superblock.mend()?;
         // Names that a killed process gave are in the cache only, until now.
         disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))?;
-        finish_cut(disk, &mut self.superblock, &report.verdict, &found)?;
+        finish_cut(disk, &mut self.superblock, &report.verdict, &found, &entries)?;
         sync_tail(&found)?;
         let inflight_bytes_max = self.config.inflight_bytes_max as u64;
         let retains_by_age = self.config.retain_seconds.is_some();
         // What a log without a horizon says of itself, or else this moment.
         let age_horizon_ms = if found.end.time_ms > 0 { found.end.time_ms } else { disk.now_ms() };
+        let end_lsn = found.end.lsn;
         self.superblock.change(|superblock| {
+            // Nothing of what was cut off is left. Records that are missing in front of it come next.
+            if superblock.restore.end_lsn <= end_lsn {
+                superblock.restore = Restore::default();
+                superblock.cut = Cut::default();
+            }
             superblock.promised_epoch = report.epoch;
             superblock.start_counter = report.start_counter;
             superblock.inflight_bytes_max = inflight_bytes_max;
@@ -217,7 +235,7 @@ impl Opening {
     }
 
     /// Removes what crashes left beside the log, and finds what can be used again.
-    fn clean_up(&self, found: &Examined) -> Result<CleanedUp, OpenError> {
+    pub(super) fn clean_up(&self, found: &Examined) -> Result<CleanedUp, OpenError> {
         let disk = &*self.disk;
         let wanted = |bytes| bytes == self.config.segment_bytes;
         let next = found.segments.last().map_or(found.end.segment, |s| s.number()) + 1;
@@ -258,28 +276,27 @@ impl Opening {
         Ok(cleaned)
     }
 
-    /// Puts the parts together.
-    fn build(
-        self,
-        found: Examined,
-        cleaned: CleanedUp,
-        has_threads: bool,
-        lock: Box<dyn Any + Send + Sync>,
-    ) -> Result<Core, OpenError> {
-        let watermark = WatermarkStore::open(&*self.disk)
-            .map_err(|error| IoFailure::new("open", crate::watermark::FILE_NAME, error))?;
+    /// The writer that goes on where the log ends.
+    pub(super) fn writer(&self, found: &Examined) -> Result<Writer, OpenError> {
         let current = self.superblock.current();
-        let (log_id, epoch) = (current.log_id, current.promised_epoch);
         let epoch_start = EpochStart {
             lineage_id: current.lineage_id,
             incarnation: current.incarnation,
             nonce: self.random_id()?,
         };
-        let first_segment = current.first_segment;
-        let config = self.config;
-        let writer = writer_at(&found, &config, log_id, epoch, epoch_start);
-        let segments = table_of(found.segments, config.parity);
-        let durable_lsn = writer.durable_lsn();
+        let (log_id, epoch) = (current.log_id, current.promised_epoch);
+        Ok(writer_at(found, &self.config, log_id, epoch, epoch_start))
+    }
+
+    /// The segments that were found, and what the background work starts from.
+    pub(super) fn maintenance(
+        self,
+        found: Examined,
+        cleaned: CleanedUp,
+    ) -> Result<(Vec<Segment>, Maintenance), OpenError> {
+        let watermark = WatermarkStore::open(&*self.disk)
+            .map_err(|error| IoFailure::new("open", crate::watermark::FILE_NAME, error))?;
+        let first_segment = self.superblock.current().first_segment;
         let maintenance = Maintenance {
             superblock: self.superblock,
             watermark,
@@ -288,15 +305,36 @@ impl Opening {
             unlisted_segment: first_segment + found.segments_listed,
             prepared: cleaned.prepared,
             opened_at_ms: self.disk.elapsed_ms(),
-            self_test_pending: config.durable_write.is_none(),
+            self_test_pending: self.config.durable_write.is_none(),
+            reserve_pending: self.config.fork_reserve_bytes > 0,
             noted_lsn: Lsn::NONE,
             noted_durably: false,
             noted_at: None,
         };
+        Ok((found.segments, maintenance))
+    }
+
+    /// Puts the parts together.
+    fn build(
+        self,
+        found: Examined,
+        cleaned: CleanedUp,
+        has_threads: bool,
+        lock: Box<dyn Any + Send + Sync>,
+    ) -> Result<Core, OpenError> {
+        let disk = Arc::clone(&self.disk);
+        let config = self.config.clone();
+        let current = self.superblock.current();
+        let (log_id, epoch) = (current.log_id, current.promised_epoch);
+        let writer = self.writer(&found)?;
+        let durable_lsn = writer.durable_lsn();
+        let (found, maintenance) = self.maintenance(found, cleaned)?;
+        let segments = table_of(found, config.parity);
         let state = State {
             writer,
             driver: Driver::Nobody,
             closed: false,
+            paused_by: None,
             given_up: None,
             refusals: 0,
             refused: None,
@@ -305,9 +343,9 @@ impl Opening {
             durable: Vec::new(),
         };
         Ok(Core {
-            disk: self.disk,
+            disk,
             log_id,
-            epoch,
+            epoch: AtomicU64::new(epoch.get()),
             has_threads,
             state: Mutex::new(state),
             maintenance: Mutex::new(maintenance),
@@ -317,6 +355,7 @@ impl Opening {
             counters: Counters::default(),
             scrub: Scrub::default(),
             checkpointing: Mutex::new(()),
+            resumed: Condvar::new(),
             background: Signal::default(),
             commit_waker: OnceLock::new(),
             inline_queue: Mutex::new(None),
@@ -382,7 +421,7 @@ fn writer_at(
 }
 
 /// Files beside the log that can be used again.
-struct CleanedUp {
+pub(super) struct CleanedUp {
     spares: Vec<u64>,
     /// LSNs of the embedder's checkpoints, the newest first.
     checkpoints: Vec<Lsn>,

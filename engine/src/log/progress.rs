@@ -1,9 +1,11 @@
 //! How far the log is durable, and waiting for it to get further.
 //!
-//! Owns the published `durable_lsn`. It is moved by the committer alone, and never back.
+//! Owns the published `durable_lsn`. It is moved on by the committer alone, and back by a truncation alone,
+//! which readers hear of by [`Progress::truncated_below`].
 //!
 //! Threads: one publishes, any read and wait.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
@@ -22,7 +24,14 @@ pub(crate) struct Progress {
     waiting_threads: AtomicU32,
     waiting_tasks: Mutex<Vec<Waker>>,
     tasks_are_waiting: AtomicU32,
+    /// Truncations so far.
+    truncations: AtomicU64,
+    /// The newest of them: number and LSN, with both growing from front to back.
+    cuts: Mutex<VecDeque<(u64, Lsn)>>,
 }
+
+/// So many truncations are remembered; a reader that is older than the oldest of them begins again.
+const CUTS_MAX: usize = 64;
 
 impl Progress {
     pub(crate) fn new(durable_lsn: Lsn) -> Progress {
@@ -32,7 +41,40 @@ impl Progress {
             waiting_threads: AtomicU32::new(0),
             waiting_tasks: Mutex::default(),
             tasks_are_waiting: AtomicU32::new(0),
+            truncations: AtomicU64::new(0),
+            cuts: Mutex::default(),
         }
+    }
+
+    /// Truncations so far.
+    pub(crate) fn truncations(&self) -> u64 {
+        self.truncations.load(Ordering::Acquire)
+    }
+
+    /// Publishes a truncation to `lsn`: readers behind it must begin again. What is durable goes back to
+    /// `durable_lsn`, and comes up to `lsn` again when records in front of the cut are restored.
+    pub(crate) fn truncate(&self, lsn: Lsn, durable_lsn: Lsn) {
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.truncations() + 1;
+        while cuts.back().is_some_and(|(_, earlier)| *earlier >= lsn) {
+            cuts.pop_back();
+        }
+        cuts.push_back((number, lsn));
+        if cuts.len() > CUTS_MAX {
+            // The next one speaks for it as well, at its lower LSN.
+            let (_, lowest) = cuts.pop_front().expect("there are many");
+            cuts[0].1 = lowest;
+        }
+        self.durable_lsn.store(durable_lsn.get(), Ordering::Release);
+        self.truncations.store(number, Ordering::Release);
+        drop(cuts);
+        self.notify();
+    }
+
+    /// The lowest LSN that a truncation after the first `seen` ones went back to.
+    pub(crate) fn truncated_below(&self, seen: u64) -> Option<Lsn> {
+        let cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        cuts.iter().find(|(number, _)| *number > seen).map(|(_, lsn)| *lsn)
     }
 
     pub(crate) fn durable_lsn(&self) -> Lsn {

@@ -15,7 +15,7 @@ use super::window::Window;
 use crate::disk::{Access, BackendChoice, Disk, Entry, OsDisk};
 use crate::error::{IoFailure, OpenError, ReadError};
 use crate::format::segment::file_name;
-use crate::format::superblock::Superblock;
+use crate::format::superblock::{Superblock, Truncations};
 use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::recovery::{Examined, Verdict, decide, examine, read_header};
@@ -57,6 +57,7 @@ pub(crate) struct Snapshot {
     pub(crate) end_lsn: Lsn,
     pub(crate) verdict: Verdict,
     pub(crate) writer_lives: bool,
+    pub(crate) truncations: Truncations,
 }
 
 /// A log opened only for reading: any number of them, in any process, beside one writer.
@@ -274,7 +275,8 @@ fn snapshot(disk: Arc<dyn Disk>) -> Result<Snapshot, OpenError> {
         found.end.lsn
     };
     let end_lsn = end_lsn.max(superblock.first_lsn);
-    Ok(Snapshot { mark, disk, segments, end_lsn, verdict, writer_lives })
+    let truncations = superblock.truncations;
+    Ok(Snapshot { mark, disk, segments, end_lsn, verdict, writer_lives, truncations })
 }
 
 /// The verdict on what was found.

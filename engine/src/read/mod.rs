@@ -13,6 +13,7 @@ mod records;
 mod window;
 
 pub(crate) use assembler::Assembler;
+pub(crate) use cursor::{Cursor, Way};
 pub use log_reader::LogReader;
 pub(crate) use log_reader::{Look, look, look_alone, not_found, superblock_of, verdict_of};
 pub(crate) use records::View;

@@ -65,8 +65,43 @@ impl View {
         self.first_lsn()..self.end_lsn()
     }
 
+    /// Truncations so far, in this process or in the directory.
+    fn truncations(&self) -> u64 {
+        match self {
+            View::Live(core) => core.progress.truncations(),
+            View::Snapshot(snapshot) => snapshot.truncations.count,
+        }
+    }
+
+    /// The lowest LSN that the log was truncated to after the first `seen` truncations; the first one
+    /// when that is not known.
+    fn truncated_below(&self, seen: u64) -> Lsn {
+        match self {
+            View::Live(core) => core.progress.truncated_below(seen).unwrap_or(Lsn::FIRST),
+            View::Snapshot(snapshot) if snapshot.truncations.count == seen + 1 => {
+                snapshot.truncations.last_lsn
+            }
+            View::Snapshot(_) => Lsn::FIRST,
+        }
+    }
+
+    /// Looks again when the log was truncated under the look.
+    fn steadily<T>(&self, look: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        loop {
+            let seen = self.truncations();
+            let found = look();
+            if found.is_ok() || self.truncations() == seen {
+                return found;
+            }
+        }
+    }
+
     /// The sequence after the last record of a producer, from the newest segment back.
     pub(crate) fn next_sequence(&self, producer_id: u128) -> Result<Option<u64>, ReadError> {
+        self.steadily(|| self.find_next_sequence(producer_id))
+    }
+
+    fn find_next_sequence(&self, producer_id: u128) -> Result<Option<u64>, ReadError> {
         for segment in self.segments().all().iter().rev() {
             let mut cursor = Cursor::at_start(self.disk(), segment, self.way())?;
             let extent = segment.extent();
@@ -91,6 +126,10 @@ impl View {
 
     /// Finds the first record whose batch was closed at or after `time_ms`.
     pub(crate) fn lsn_at_time(&self, time_ms: u64) -> Result<Lsn, ReadError> {
+        self.steadily(|| self.find_time(time_ms))
+    }
+
+    fn find_time(&self, time_ms: u64) -> Result<Lsn, ReadError> {
         let all = self.segments().all();
         let after = all.partition_point(|segment| segment.extent().last_time_ms < time_ms);
         let Some(segment) = all.get(after) else { return Ok(self.end_lsn()) };
@@ -123,6 +162,8 @@ pub struct Records {
     end: Lsn,
     batch: Option<Batch>,
     cursor: Option<Cursor>,
+    /// Truncations that the reader knows of.
+    truncations: u64,
 }
 
 #[derive(Debug)]
@@ -136,11 +177,13 @@ struct Batch {
 
 impl Records {
     pub(crate) fn new(view: View, range: LsnRange) -> Result<Records, ReadError> {
+        let truncations = view.truncations();
         let bounds = view.range();
         if range.start < bounds.start || range.start > bounds.end {
             return Err(ReadError::OutOfRange { lsn: range.start, range: bounds });
         }
-        Ok(Records { view, next: range.start, end: range.end, batch: None, cursor: None })
+        let (next, end) = (range.start, range.end);
+        Ok(Records { view, next, end, batch: None, cursor: None, truncations })
     }
 
     /// LSN of the next record.
@@ -194,9 +237,12 @@ impl Records {
                     }
                 }
             }
+            self.heed_truncations()?;
             match self.fetch() {
                 Ok(Some(batch)) => self.batch = Some(batch),
                 Ok(None) => return Ok(None),
+                // The batch was read while it was given up: that comes to light now.
+                Err(_) if self.view.truncations() != self.truncations => {}
                 Err(error) => {
                     let (lsn, range) = (self.next, self.view.range());
                     self.end = lsn;
@@ -207,6 +253,22 @@ impl Records {
                 }
             }
         }
+    }
+
+    /// Goes on after a truncation that gave up nothing in front of the next record, or ends.
+    fn heed_truncations(&mut self) -> Result<(), ReadError> {
+        let truncations = self.view.truncations();
+        if truncations == self.truncations {
+            return Ok(());
+        }
+        let (lsn, next) = (self.view.truncated_below(self.truncations), self.next);
+        if next > lsn {
+            self.end = next;
+            return Err(ReadError::Truncated { lsn, next });
+        }
+        self.truncations = truncations;
+        self.cursor = None;
+        Ok(())
     }
 
     /// The batch that holds `next`; `None` when that is not durable yet.

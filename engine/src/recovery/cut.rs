@@ -1,38 +1,122 @@
-//! Cutting off a torn tail, so that nothing of it can ever be taken for the log again.
+//! Cutting off what is not part of the log any more, so that nothing of it can ever be taken for it again.
 //!
-//! Owns steps 2 to 4 of a truncation (FORMAT.md, section 7): record the cut, zero what remains, sync.
-//! Does not decide that there is a torn tail.
+//! Owns steps 2 and 3 of a truncation (FORMAT.md, section 7): record the cut, remove and zero what is
+//! behind it, sync. That the cut is finished is recorded by whoever changes the superblock next (`open`).
+//! Does not decide that there is a torn tail, nor keep what is given up (`fork`).
 //!
-//! Crash: before the cut is recorded, recovery finds the same torn tail again; after it, the remains
-//! are void, and recovery zeroes what is left of them.
+//! Crash: before the cut is recorded, recovery finds the same torn tail again; after it, what is behind
+//! it is void, and recovery finishes the cut that it finds.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use super::{Examined, Verdict};
-use crate::disk::{Access, Aligned, Disk, DiskFile};
+use crate::disk::{Access, Aligned, Disk, DiskFile, Entry};
 use crate::error::IoFailure;
-use crate::format::bytes::to_usize;
+use crate::format::bytes::{to_u64, to_usize};
 use crate::format::segment::file_name;
-use crate::format::superblock::Cut;
+use crate::format::superblock::{Cut, Superblock};
+use crate::format::watermark::Watermark;
+use crate::log::maintenance::remove_if_there;
+use crate::names::{Name, classify};
 use crate::superblock::SuperblockStore;
+use crate::watermark::WatermarkStore;
 
-/// Makes the end of the log final: records the cut when the verdict is a torn tail, and zeroes every
-/// block behind the end that looks like one of the log, including what an earlier cut left.
+/// Zeros are written in pieces of this size.
+const ZERO_BYTES: u64 = 1 << 20;
+
+/// Makes the end of the log final. A torn tail is zeroed block by block, after the cut is recorded; of a
+/// cut that was found unfinished, everything behind it is removed and zeroed, however far it reached.
 pub(crate) fn finish_cut(
     disk: &dyn Disk,
     superblock: &mut SuperblockStore,
     verdict: &Verdict,
     found: &Examined,
+    entries: &[Entry],
 ) -> Result<(), IoFailure> {
+    let was_pending = superblock.current().cut.is_pending();
     if let Verdict::TornTail { segment, offset, lsn, .. } = *verdict {
         // Every batch so far is from a promised epoch; the next life promises a greater one.
         let epoch = superblock.current().promised_epoch;
         superblock.change(|s| s.cut = Cut { lsn, segment, offset, epoch })?;
     }
+    if was_pending {
+        remove_behind(disk, superblock.current(), found, entries)?;
+        zero_behind(found)?;
+        lower_watermark(disk, superblock.current())
+            .map_err(|error| IoFailure::new("lower", crate::watermark::FILE_NAME, error))
+    } else {
+        zero_remains(disk, superblock.current().block_bytes, found)
+    }
+}
+
+/// Removes the files that hold nothing but what was given up.
+fn remove_behind(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+    found: &Examined,
+    entries: &[Entry],
+) -> Result<(), IoFailure> {
+    let last = found.end.segment;
+    let is_sealed = found.segments.last().is_some_and(|segment| segment.is_sealed());
+    // Records that will be appended again are in a checkpoint with good reason.
+    let kept_lsn = superblock.cut.lsn.max(superblock.restore.end_lsn);
+    for entry in entries {
+        let is_void = match classify(&entry.name) {
+            Name::Segment(number) => number > last,
+            Name::Parity(number) => number > last || (number == last && !is_sealed),
+            Name::Checkpoint(_, lsn) => lsn > kept_lsn,
+            _ => false,
+        };
+        if is_void {
+            remove_if_there(disk, &entry.name)
+                .map_err(|error| IoFailure::new("remove", &entry.name, error))?;
+        }
+    }
+    disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))
+}
+
+/// Zeroes the active segment from the end of the log on, the place of its footer included.
+fn zero_behind(found: &Examined) -> Result<(), IoFailure> {
+    let Some(last) = found.segments.last() else { return Ok(()) };
+    let Some(file) = last.writer() else { return Ok(()) };
+    let end = last.header.segment_bytes;
+    let zeros = Aligned::zeroed(to_usize(end.min(ZERO_BYTES)));
+    let zero = || -> io::Result<()> {
+        let mut offset = found.end.offset;
+        while offset < end {
+            let piece = to_usize((end - offset).min(ZERO_BYTES));
+            file.write_at(&zeros[..piece], offset)?;
+            offset += to_u64(piece);
+        }
+        file.sync()
+    };
+    zero().map_err(|error| IoFailure::new("cut", &file_name(last.number()), error))
+}
+
+/// Notes the cut in both blocks of the watermark: when the cut is finished, what it says has to be right
+/// without it, and also when one of the blocks is lost.
+fn lower_watermark(disk: &dyn Disk, superblock: &Superblock) -> io::Result<()> {
+    let mut store = WatermarkStore::open(disk)?;
+    for _ in 0..2 {
+        let lowered = Watermark {
+            sequence: 0,
+            log_id: superblock.log_id,
+            epoch: superblock.promised_epoch,
+            durable_lsn: superblock.cut.lsn,
+            commit_lsn: superblock.cut.lsn,
+            checksum: 0,
+        };
+        store.write(lowered, true)?;
+    }
+    Ok(())
+}
+
+/// Zeroes every block behind the end that looks like one of the log.
+fn zero_remains(disk: &dyn Disk, block_bytes: u32, found: &Examined) -> Result<(), IoFailure> {
     let mut files: BTreeMap<u64, Arc<dyn DiskFile>> = BTreeMap::new();
-    let zeros = Aligned::zeroed(to_usize(u64::from(superblock.current().block_bytes)));
+    let zeros = Aligned::zeroed(to_usize(u64::from(block_bytes)));
     for (segment, offset) in &found.remains {
         let name = file_name(*segment);
         let failed = |error: io::Error| IoFailure::new("cut", &name, error);

@@ -67,6 +67,8 @@ struct Examiner<'a> {
     found: Examined,
     /// A segment in which a newer version was at work.
     newer: Option<(u64, u16)>,
+    /// The last file behind the end that was started, and not given up by a cut.
+    started: Option<u64>,
 }
 
 /// Looks at the log behind `superblock`; `access` is what the segments that are not sealed are opened
@@ -91,7 +93,8 @@ pub(crate) fn examine(
     let evidence = evidence(superblock, watermark).max(table.evidence_lsn);
     let mut found = nothing_found(superblock, evidence);
     found.notes = table.notes;
-    let mut examiner = Examiner { disk, superblock, access, files, found, newer: None };
+    let mut examiner =
+        Examiner { disk, superblock, access, files, found, newer: None, started: None };
     examiner.run(table.entries)?;
     match examiner.newer {
         Some((segment, version)) => Err(OpenError::Version { file: file_name(segment), version }),
@@ -105,8 +108,8 @@ pub(crate) fn evidence(superblock: &Superblock, watermark: Option<&Watermark>) -
         return Lsn::NONE;
     };
     let cut = superblock.cut;
-    if cut.segment > 0 && watermark.epoch <= cut.epoch {
-        watermark.durable_lsn.min(cut.lsn)
+    if cut.voids_state(watermark.durable_lsn, watermark.epoch) {
+        cut.lsn
     } else {
         watermark.durable_lsn
     }
@@ -182,7 +185,7 @@ impl Examiner<'_> {
             self.unreadable(self.found.end.segment, error)?;
         }
         let missing = !self.files.contains_key(&number) && !self.found.unused.is_empty();
-        let started = self.found.remains.iter().any(|(segment, _)| *segment > number);
+        let started = self.started > Some(number);
         let evidence = self.found.facts.evidence_lsn > self.found.end.lsn;
         if missing && (started || evidence) && self.found.corruption.is_none() {
             self.damaged(number, Fault::Missing);
@@ -197,7 +200,8 @@ impl Examiner<'_> {
         for entry in table.into_iter().skip_while(|entry| entry.header.segment < first) {
             let header = &entry.header;
             let is_there = self.files.get(&header.segment) == Some(&header.segment_bytes);
-            if !is_there || !self.continues_in(header) {
+            let is_void = self.superblock.cut.voids_trailer(&entry.trailer);
+            if !is_there || is_void || !self.continues_in(header) {
                 break;
             }
             self.take_sealed(entry);
@@ -255,7 +259,9 @@ impl Examiner<'_> {
             self.found.notes.push(format!("segment {number}: damaged, its parity makes up for it"));
         }
         let log_id = self.superblock.log_id;
-        let trailer = trailer.filter(|t| t.log_id == log_id && t.segment == number);
+        let trailer = trailer.filter(|t| {
+            t.log_id == log_id && t.segment == number && !self.superblock.cut.voids_trailer(t)
+        });
         let header = match header {
             Ok(header) if header.log_id != log_id => Err(Fault::ForeignLog),
             Ok(header) if header.segment != number => Err(Fault::Misplaced),
@@ -295,7 +301,8 @@ impl Examiner<'_> {
         let parity = Parity::open(self.disk, self.superblock.log_id, number, bytes);
         let mended = MendedFile::new(Arc::clone(file), parity.ok()?.ok()?);
         let trailer = read_trailer(&mended, bytes, self.superblock.block_bytes).ok()??;
-        (trailer.segment == number && trailer.log_id == self.superblock.log_id).then_some(mended)
+        let is_ours = trailer.segment == number && trailer.log_id == self.superblock.log_id;
+        (is_ours && !self.superblock.cut.voids_trailer(&trailer)).then_some(mended)
     }
 
     /// The first segment kept continues whatever was trimmed.
@@ -442,6 +449,7 @@ impl Examiner<'_> {
             }
             self.found.remains.push((number, 0));
             if !end.cut.voids(number, 0, header.epoch) {
+                self.started = self.started.max(Some(number));
                 self.recognize(end.lsn, before);
             }
         }
@@ -478,6 +486,7 @@ impl Examiner<'_> {
             if let Some(batch) = uncut.recognize(bytes, offset) {
                 self.found.remains.push((chain.segment, offset));
                 if !chain.cut.voids(batch.segment, batch.offset, batch.epoch) {
+                    self.started = self.started.max(Some(chain.segment));
                     self.recognize(batch.durable_lsn, before + (offset - from));
                 }
             }

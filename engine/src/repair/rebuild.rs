@@ -19,7 +19,7 @@ use crate::format::bytes::{to_u64, to_usize};
 use crate::format::checkpoint::Kind;
 use crate::format::parity;
 use crate::format::segment::{SegmentHeader, file_name};
-use crate::format::superblock::{Cut, Superblock};
+use crate::format::superblock::{Cut, Restore, Superblock, Truncations};
 use crate::log::maintenance::remove_if_there;
 use crate::names::{Name, TEMPORARY_SUFFIX, classify, replaced_name};
 use crate::read::Window;
@@ -309,6 +309,8 @@ pub(super) fn superblock(disk: &dyn Disk) -> Result<Superblock, RepairError> {
         first_lsn: first.base_lsn,
         first_segment: first.segment,
         cut: Cut::default(),
+        restore: Restore::default(),
+        truncations: Truncations::default(),
         age_horizon_ms: 0,
         cell: Vec::new(),
     })

@@ -53,6 +53,15 @@ impl HotTail {
         }
     }
 
+    /// Drops every batch that reaches behind `lsn`.
+    pub(crate) fn truncate(&self, lsn: Lsn) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        while state.batches.back().is_some_and(|batch| batch.end_lsn > lsn) {
+            let dropped = state.batches.pop_back().expect("looked at above");
+            state.bytes -= dropped.bytes.len();
+        }
+    }
+
     /// The batch that holds a record; `None` when it is not in memory.
     pub(crate) fn find(&self, lsn: Lsn) -> Option<HotBatch> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::{
-    AppendError, ChangeError, Config, Epoch, Log, LogReader, Lsn, OpenError, RecoveryReport,
-    Verdict,
+    AppendError, ChangeError, Config, Epoch, Log, LogReader, Lsn, OpenError, ReadError,
+    RecoveryReport, Verdict,
 };
 
 pub(crate) fn config() -> Config {
@@ -69,7 +69,12 @@ impl From<AppendError> for Stopped {
 
 impl From<ChangeError> for Stopped {
     fn from(error: ChangeError) -> Stopped {
-        assert!(matches!(error, ChangeError::Poisoned(_) | ChangeError::NotTaken(_)), "{error:?}");
+        use ChangeError::{NotTaken, NotTruncated, Poisoned, Unreadable};
+        let expected = matches!(
+            error,
+            Poisoned(_) | NotTaken(_) | NotTruncated(_) | Unreadable(ReadError::Io(_))
+        );
+        assert!(expected, "{error:?}");
         Stopped
     }
 }
@@ -101,6 +106,8 @@ pub(crate) struct Model {
     /// The newest checkpoint that was answered, and one that may be there beside it.
     checkpoint_lsn: Lsn,
     next_checkpoint_lsn: Lsn,
+    /// Where a truncation was asked for that was not answered.
+    truncating: Option<Lsn>,
     /// Whether the log drops old segments by itself.
     pub(crate) retains: bool,
     /// Whether the last life ended as it should: nothing can be torn then.
@@ -121,6 +128,7 @@ impl Default for Model {
             start_counter: 0,
             checkpoint_lsn: Lsn::NONE,
             next_checkpoint_lsn: Lsn::NONE,
+            truncating: None,
             retains: false,
             closed: false,
         }
@@ -279,6 +287,35 @@ impl Model {
         Ok(())
     }
 
+    /// Gives up every record from `lsn` on; the name of the file that holds them then.
+    pub(crate) fn truncate(&mut self, log: &Log, lsn: Lsn) -> Result<Option<String>, Stopped> {
+        self.truncating = Some(lsn);
+        let truncated = log.truncate(lsn)?;
+        let given_up = lsn..Lsn::new(self.appended() + 1);
+        assert_eq!((truncated.given_up, log.end_lsn()), (given_up, lsn));
+        assert_eq!(log.durable_lsn(), lsn);
+        self.truncated(lsn);
+        Ok(truncated.fork)
+    }
+
+    /// Truncates to any place that leaves the newest checkpoint alone.
+    pub(crate) fn truncate_somewhere(
+        &mut self,
+        log: &Log,
+        random: &mut Random,
+    ) -> Result<(), Stopped> {
+        self.sync(log)?;
+        let oldest = log.first_lsn().max(self.checkpoint_lsn).get();
+        let back = random.below(log.end_lsn().get() - oldest + 1);
+        self.truncate(log, Lsn::new(log.end_lsn().get() - back)).map(drop)
+    }
+
+    fn truncated(&mut self, lsn: Lsn) {
+        self.truncating = None;
+        self.acknowledged = lsn.get() - 1;
+        self.records.truncate(usize::try_from(self.acknowledged).expect("a small log"));
+    }
+
     pub(crate) fn close(&mut self, log: Log) -> Result<(), Stopped> {
         log.close()?;
         self.acknowledge(Lsn::new(self.appended()));
@@ -315,6 +352,9 @@ impl Model {
     fn check_report(&mut self, log: &Log, report: &RecoveryReport) {
         let (first, end) = (report.first_lsn, report.end_lsn);
         let kept = end.get() - 1;
+        if let Some(lsn) = self.truncating.take().filter(|lsn| *lsn == end) {
+            self.truncated(lsn);
+        }
         let repaired = matches!(report.verdict, Verdict::Clean | Verdict::TornTail { .. });
         assert!(repaired, "{:?}", report.verdict);
         assert!(report.verdict == Verdict::Clean || !self.closed, "{:?}", report.verdict);
@@ -342,7 +382,9 @@ impl Model {
         let opened = Log::open_on(Arc::new(disk.clone()), config.clone());
         let (log, report) = opened.unwrap_or_else(|e| panic!("the log does not open: {e}"));
         if let Ok(range) = before {
-            assert_eq!(range.end, report.end_lsn, "a reader sees what recovery keeps");
+            // What a truncation in the middle of a batch keeps of it is back only with the next open.
+            let seen = range.end == report.end_lsn || self.truncating.is_some();
+            assert!(seen, "a reader sees what recovery keeps");
         }
         self.check_report(&log, &report);
         self.check_checkpoint(&log);

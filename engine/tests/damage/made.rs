@@ -69,7 +69,11 @@ impl Made {
         let mut made = Made { disk, records, batches: Vec::new() };
         made.batches = made.batches_on_disk();
         assert_eq!(made.batches.last().map(|b| b.segment), Some(ACTIVE), "the layout of the test");
-        assert_eq!(files(&made.disk).len(), 7, "superblock, watermark, 4 segments, 1 prepared");
+        assert_eq!(
+            files(&made.disk).len(),
+            8,
+            "superblock, watermark, 4 segments, 1 prepared, the reserve"
+        );
         made
     }
 

@@ -6,6 +6,7 @@
 use cairnlog_engine::Inspected;
 use cairnlog_engine::format::batch::{BatchHeader, Kind};
 use cairnlog_engine::format::checkpoint::CheckpointHeader;
+use cairnlog_engine::format::fork::ForkHeader;
 use cairnlog_engine::format::parity::ParityHeader;
 use cairnlog_engine::format::segment::{SegmentHeader, Trailer};
 use cairnlog_engine::format::superblock::Superblock;
@@ -44,6 +45,9 @@ pub(super) fn object(found: &Inspected) -> Value {
         }
         Inspected::Parity { name, content } => {
             ("parity", with("name", name.as_str().into(), content.as_ref().map(parity)))
+        }
+        Inspected::Fork { name, content } => {
+            ("fork", with("name", name.as_str().into(), content.as_ref().map(fork)))
         }
         Inspected::Damage(corruption) => ("damage", corruption_as_json(corruption)),
         Inspected::Other { name } => ("other", json!({ "name": name })),
@@ -84,6 +88,21 @@ fn parity(header: &ParityHeader) -> Value {
     })
 }
 
+fn fork(header: &ForkHeader) -> Value {
+    json!({
+        "lsn": header.lsn.get(),
+        "end_lsn": header.end_lsn.get(),
+        "epoch": header.epoch.get(),
+        "segment": header.segment,
+        "offset": header.offset,
+        "time_ms": header.time_ms,
+        "content_bytes": header.content_bytes,
+        "log_id": hex(header.log_id),
+        "lineage_id": hex(header.lineage_id),
+        "incarnation": hex(header.incarnation),
+    })
+}
+
 /// A digest in hexadecimal.
 pub(super) fn hex_digest(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -112,6 +131,9 @@ fn superblock(superblock: &Superblock) -> Value {
             "offset": cut.offset,
             "epoch": cut.epoch.get(),
         },
+        "restore_end_lsn": superblock.restore.end_lsn.get(),
+        "truncations": superblock.truncations.count,
+        "last_truncation_lsn": superblock.truncations.last_lsn.get(),
         "cell_bytes": superblock.cell.len(),
     })
 }
