@@ -1,7 +1,8 @@
 //! Recovery: from what is on the medium to a log that can be appended to, with a verdict.
 //!
 //! Owns the order of the steps and the decision table ([`decide`], FORMAT.md section 8). Reading what
-//! there is: `recovery::examine`; undoing a torn tail: `recovery::cut`. Does not open the superblock or
+//! there is: `recovery::examine`; undoing a torn tail: `recovery::cut`; where only the page cache can be
+//! read: `recovery::renew`. Does not open the superblock or
 //! the log.
 //!
 //! Invariants
@@ -13,11 +14,13 @@
 
 mod cut;
 mod examine;
+mod renew;
 
 use std::fmt;
 
 pub(crate) use cut::{finish_cut, sync_tail};
 pub(crate) use examine::{Examined, evidence, examine, read_header, read_trailer};
+pub(crate) use renew::renew_tail;
 
 use crate::error::Corruption;
 use crate::format::version::Fault;

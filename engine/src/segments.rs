@@ -173,6 +173,13 @@ impl Segment {
         Segment { header, inner: Mutex::new(inner) }
     }
 
+    /// The same segment, not sealed, written through another file.
+    pub(crate) fn on_file(self, file: Arc<dyn DiskFile>) -> Segment {
+        let inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let index = inner.index.map(Arc::unwrap_or_clone).unwrap_or_default();
+        Segment::unsealed(self.header, file, inner.extent, index)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

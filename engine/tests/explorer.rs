@@ -159,6 +159,7 @@ impl Everything {
         random: &mut Random,
     ) -> Result<(), Stopped> {
         disk.set_queue_depth([1, 2, 4, 8][usize::try_from(random.below(4)).expect("below 4")]);
+        disk.set_direct_reads(random.below(4) > 0);
         if random.below(3) == 0 {
             disk.kill_at(disk.operations() + 1 + random.below(60));
         }

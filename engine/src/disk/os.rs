@@ -413,6 +413,10 @@ impl DiskFile for OsFile {
         read_all(&self.cached, bytes, offset)
     }
 
+    fn reads_medium(&self) -> bool {
+        self.direct.is_some()
+    }
+
     fn read_direct_at(&self, bytes: &mut Aligned, offset: u64) -> io::Result<usize> {
         match &self.direct {
             Some(direct) => read_all(direct, bytes, offset),

@@ -158,6 +158,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Whatever reading gives.
     fn read_direct_at(&self, bytes: &mut Aligned, offset: u64) -> io::Result<usize>;
 
+    /// Whether [`DiskFile::read_direct_at`] surely reads the medium. Where it does not, bytes that a failed
+    /// write-back left in the page cache can be taken for durable ones.
+    fn reads_medium(&self) -> bool {
+        true
+    }
+
     /// Writes whole blocks and returns when they are durable.
     ///
     /// # Errors

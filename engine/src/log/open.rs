@@ -26,7 +26,9 @@ use crate::format::superblock::{Cut, Restore, Superblock, Truncations};
 use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::read::{not_found, verdict_of};
-use crate::recovery::{Examined, RecoveryReport, Verdict, examine, finish_cut, sync_tail};
+use crate::recovery::{
+    Examined, RecoveryReport, Verdict, examine, finish_cut, renew_tail, sync_tail,
+};
 use crate::scrub::Scrub;
 use crate::segments::{Segment, Segments};
 use crate::stats::Counters;
@@ -181,7 +183,7 @@ impl Opening {
         let watermark = WatermarkStore::read(disk)
             .map_err(|error| IoFailure::new("read", crate::watermark::FILE_NAME, error))?;
         let current = self.superblock.current();
-        let found = examine(disk, current, watermark.as_ref(), &entries, Access::Write)?;
+        let mut found = examine(disk, current, watermark.as_ref(), &entries, Access::Write)?;
         let verdict = verdict_of(&found);
         let foreign = entries.iter().map(|entry| &entry.name);
         let foreign = foreign.filter(|name| classify(name) == Name::Foreign).cloned().collect();
@@ -213,6 +215,7 @@ impl Opening {
         disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))?;
         finish_cut(disk, &mut self.superblock, &report.verdict, &found, &entries)?;
         sync_tail(&found)?;
+        renew_tail(disk, &mut found)?;
         let inflight_bytes_max = self.config.inflight_bytes_max as u64;
         let retains_by_age = self.config.retain_seconds.is_some();
         // What a log without a horizon says of itself, or else this moment.

@@ -206,7 +206,12 @@ impl DiskFile for SimFile {
         let mut image = self.inode.image();
         check_medium(&image, range.clone())?;
         image.look_at_medium(range.clone(), &mut Outcome::seeded(state.random.next()));
-        Ok(image.read(bytes, range.start, View::Medium))
+        let view = if state.direct_reads { View::Medium } else { View::Cache };
+        Ok(image.read(bytes, range.start, view))
+    }
+
+    fn reads_medium(&self) -> bool {
+        self.shared.state().direct_reads
     }
 
     fn write_durable_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -85,6 +85,12 @@ impl SimDisk {
         self.shared.state().read_only = read_only;
     }
 
+    /// Whether reads can go past the page cache, as they can unless the file system does not take
+    /// `O_DIRECT`.
+    pub fn set_direct_reads(&self, direct_reads: bool) {
+        self.shared.state().direct_reads = direct_reads;
+    }
+
     /// Lets every read that touches a range of a file fail, until the sectors are written again, also
     /// after a restart.
     ///

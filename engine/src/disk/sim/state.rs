@@ -144,6 +144,8 @@ pub(super) struct State {
     generation: u64,
     pub(super) faults: Faults,
     pub(super) read_only: bool,
+    /// False when no read goes past the cache.
+    pub(super) direct_reads: bool,
     /// Of every operation so far, with what it was asked to do.
     pub(super) trace: Digest,
     last_number: u64,
@@ -166,6 +168,7 @@ impl State {
             generation: 0,
             faults: Faults::default(),
             read_only: false,
+            direct_reads: true,
             trace: Digest::default(),
             last_number: 0,
         }
@@ -253,6 +256,7 @@ impl State {
             generation: 0,
             faults: Faults::default(),
             read_only: false,
+            direct_reads: self.direct_reads,
             trace: self.trace,
             last_number: self.last_number,
         }
