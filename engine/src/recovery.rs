@@ -16,7 +16,7 @@ mod examine;
 
 use std::fmt;
 
-pub(crate) use cut::{finish_cut, sync_tail};
+pub(crate) use cut::{finish_cut, read_back, sync_tail};
 pub(crate) use examine::{Examined, evidence, examine, read_header, read_trailer};
 
 use crate::error::Corruption;

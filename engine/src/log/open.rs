@@ -26,7 +26,9 @@ use crate::format::superblock::{Cut, Superblock};
 use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::read::{not_found, verdict_of};
-use crate::recovery::{Examined, RecoveryReport, Verdict, examine, finish_cut, sync_tail};
+use crate::recovery::{
+    Examined, RecoveryReport, Verdict, examine, finish_cut, read_back, sync_tail,
+};
 use crate::scrub::Scrub;
 use crate::segments::{Segment, Segments};
 use crate::stats::Counters;
@@ -200,6 +202,7 @@ impl Opening {
         // Names that a killed process gave are in the cache only, until now.
         disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))?;
         finish_cut(disk, &mut self.superblock, &report.verdict, &found)?;
+        read_back(disk, self.superblock.current().block_bytes, &found)?;
         sync_tail(&found)?;
         let inflight_bytes_max = self.config.inflight_bytes_max as u64;
         let retains_by_age = self.config.retain_seconds.is_some();
@@ -234,7 +237,9 @@ impl Opening {
                         disk.remove(&entry.name).map_err(failed)?;
                     }
                 }
-                Name::Segment(number) if number == next && wanted(bytes) => {
+                Name::Segment(number)
+                    if number == next && wanted(bytes) && !found.is_unreadable(number) =>
+                {
                     cleaned.prepared = Some(number);
                 }
                 Name::Parity(number) => {
