@@ -9,15 +9,20 @@
 //!      was whole.                                                       checked in `rebuild`
 //!  Z2. A parity file has its name only when all of it is on the medium.   `finish` before `publish`
 //!
-//! Bounds: one slab (4 MiB) and its parity in memory, and once more while units are rebuilt.
+//! Bounds: what a `SlabEncoder` takes while parity is written; one slab (4 MiB) and its parity while
+//! units are rebuilt, and 8 MiB for the decoder.
 //! Crash: a temporary file, or none; the segment is then protected again.
+
+mod encoder;
 
 use std::any::Any;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
+use reed_solomon_simd::engine::Naive;
+use reed_solomon_simd::rate::{DefaultRateDecoder, RateDecoder as _};
 
+use self::encoder::SlabEncoder;
 use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
 use crate::format::bytes::{to_u64, to_usize};
 use crate::format::parity::{
@@ -40,6 +45,7 @@ pub(crate) struct ParityWriter<'a> {
     layout: Layout,
     checksums: UnitChecksums,
     slab: usize,
+    encoder: SlabEncoder,
 }
 
 impl<'a> ParityWriter<'a> {
@@ -55,29 +61,37 @@ impl<'a> ParityWriter<'a> {
         remove_if_there(disk, &temporary)?;
         let file = disk.create(&temporary, layout.file_bytes())?;
         let checksums = UnitChecksums::new(layout);
-        Ok(ParityWriter { disk, file, name, layout, checksums, slab: 0 })
+        let encoder = SlabEncoder::new(layout.data_units(0), layout.parity_units(0));
+        Ok(ParityWriter { disk, file, name, layout, checksums, slab: 0, encoder })
     }
 
-    /// Takes in the next slab: whole units, the last one of the segment filled up with zeros.
-    pub(crate) fn add_slab(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (slab, layout) = (self.slab, self.layout);
-        let (data, parity) = (layout.data_units(slab), layout.parity_units(slab));
-        assert_eq!(bytes.len(), data * UNIT_BYTES, "slabs come whole");
-        let mut encoder =
-            ReedSolomonEncoder::new(data, parity, UNIT_BYTES).map_err(io::Error::other)?;
-        for (unit, bytes) in bytes.chunks_exact(UNIT_BYTES).enumerate() {
-            self.checksums.set_data(slab, unit, bytes);
-            encoder.add_original_shard(bytes).map_err(io::Error::other)?;
+    /// Takes in what comes next: whole units, the last one of the segment filled up with zeros.
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        assert!(bytes.len().is_multiple_of(UNIT_BYTES), "units come whole");
+        for unit in bytes.chunks_exact(UNIT_BYTES) {
+            self.checksums.set_data(self.slab, self.encoder.added_units(), unit);
+            self.encoder.add(unit);
+            if self.encoder.added_units() == self.layout.data_units(self.slab) {
+                self.finish_slab()?;
+            }
         }
-        let encoded = encoder.encode().map_err(io::Error::other)?;
-        let mut units = Aligned::zeroed(parity * UNIT_BYTES);
+        Ok(())
+    }
+
+    fn finish_slab(&mut self) -> io::Result<()> {
+        let (slab, layout) = (self.slab, self.layout);
+        let mut units = Aligned::zeroed(layout.parity_units(slab) * UNIT_BYTES);
         let places = units.chunks_exact_mut(UNIT_BYTES);
-        for (unit, (bytes, place)) in encoded.recovery_iter().zip(places).enumerate() {
+        for (unit, (bytes, place)) in self.encoder.finish().zip(places).enumerate() {
             self.checksums.set_parity(slab, unit, bytes);
             place.copy_from_slice(bytes);
         }
         self.file.write_at(&units, layout.parity_offset(slab, 0))?;
         self.slab += 1;
+        if self.slab < layout.slabs() {
+            let (data, parity) = (layout.data_units(self.slab), layout.parity_units(self.slab));
+            self.encoder = SlabEncoder::new(data, parity);
+        }
         Ok(())
     }
 
@@ -113,9 +127,6 @@ impl<'a> ParityWriter<'a> {
         let _ = remove_if_there(self.disk, &format!("{}{TEMPORARY_SUFFIX}", self.name));
     }
 }
-
-/// Reads a segment at an offset, as `DiskFile::read_direct_at` does.
-pub(crate) type ReadBy<'a> = &'a dyn Fn(&mut Aligned, u64) -> io::Result<usize>;
 
 /// The parity of one segment, opened.
 #[derive(Debug)]
@@ -201,21 +212,17 @@ impl Parity {
 
     /// Reads a slab of the segment, and says which units of it are damaged or cannot be read.
     fn read_slab(&self, segment: &dyn DiskFile, slab: usize) -> (Aligned, Vec<usize>) {
-        self.read_slab_by(&|bytes, offset| segment.read_direct_at(bytes, offset), slab)
-    }
-
-    fn read_slab_by(&self, read: ReadBy<'_>, slab: usize) -> (Aligned, Vec<usize>) {
         let units = self.layout.data_units(slab);
         let start = to_u64(slab * SLAB_BYTES);
         let mut bytes = Aligned::zeroed(units * UNIT_BYTES);
-        if read(&mut bytes, start).is_err() {
+        if segment.read_direct_at(&mut bytes, start).is_err() {
             // Unit by unit, so that what the medium still gives is had.
             let mut unit_bytes = Aligned::zeroed(UNIT_BYTES);
             for (unit, place) in bytes.chunks_exact_mut(UNIT_BYTES).enumerate() {
                 unit_bytes.fill(0);
                 let offset = start + to_u64(unit * UNIT_BYTES);
                 // What cannot be read is found by its checksum, like everything else.
-                let _ = read(&mut unit_bytes, offset);
+                let _ = segment.read_direct_at(&mut unit_bytes, offset);
                 place.copy_from_slice(&unit_bytes);
             }
         }
@@ -224,6 +231,14 @@ impl Parity {
         };
         let damaged = bytes.chunks_exact(UNIT_BYTES).enumerate().filter_map(is_damaged).collect();
         (bytes, damaged)
+    }
+
+    /// Whether whole units, read at an offset of the segment, are as they were.
+    pub(crate) fn matches_at(&self, offset: u64, bytes: &[u8]) -> bool {
+        let first = to_usize(offset) / UNIT_BYTES;
+        bytes.chunks_exact(UNIT_BYTES).zip(first..).all(|(bytes, unit)| {
+            self.checksums.data_is_whole(unit / SLAB_UNITS, unit % SLAB_UNITS, bytes)
+        })
     }
 
     /// Whether every unit of the segment is as it was.
@@ -248,16 +263,7 @@ impl Parity {
         segment: &dyn DiskFile,
         slab: usize,
     ) -> io::Result<Result<(Aligned, usize), Fault>> {
-        self.mended_slab_by(&|bytes, offset| segment.read_direct_at(bytes, offset), slab)
-    }
-
-    /// The same with another way of reading the segment.
-    pub(crate) fn mended_slab_by(
-        &self,
-        read: ReadBy<'_>,
-        slab: usize,
-    ) -> io::Result<Result<(Aligned, usize), Fault>> {
-        let (mut bytes, damaged) = self.read_slab_by(read, slab);
+        let (mut bytes, damaged) = self.read_slab(segment, slab);
         if damaged.is_empty() {
             return Ok(Ok((bytes, 0)));
         }
@@ -277,7 +283,8 @@ impl Parity {
         }
         let data = self.layout.data_units(slab);
         let mut decoder =
-            ReedSolomonDecoder::new(data, parity.len(), UNIT_BYTES).map_err(io::Error::other)?;
+            DefaultRateDecoder::new(data, parity.len(), UNIT_BYTES, Naive::new(), None)
+                .map_err(io::Error::other)?;
         for (unit, bytes) in bytes.chunks_exact(UNIT_BYTES).enumerate() {
             if !damaged.contains(&unit) {
                 decoder.add_original_shard(unit, bytes).map_err(io::Error::other)?;

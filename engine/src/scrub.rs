@@ -11,7 +11,8 @@
 //!  B2. A segment is mended by a new file that takes its name when all of it is on the medium and was
 //!      read back.                                          test `a_power_cut_while_a_segment_is_mended`
 //!
-//! Bounds: one slab, one batch and the parity of a slab; `scrub_bytes_per_second`.
+//! Bounds: one piece, one batch and what parity takes; slabs only while damage is mended;
+//! `scrub_bytes_per_second`.
 //! Threads: one, which pauses between pieces of a slab; a log without threads scrubs when it is told to.
 //! Crash: temporary files, which the next open removes.
 
@@ -82,22 +83,12 @@ struct Paced<'a> {
 }
 
 impl Paced<'_> {
-    fn read(&self, bytes: &mut Aligned, offset: u64) -> io::Result<usize> {
-        let mut piece = Aligned::zeroed(PIECE_BYTES.min(bytes.len()));
-        let mut filled = 0;
-        for place in bytes.chunks_mut(PIECE_BYTES) {
-            if place.len() < piece.len() {
-                piece = Aligned::zeroed(place.len());
-            }
-            let read = self.file.read_direct_at(&mut piece, offset + to_u64(filled))?;
-            place[..read].copy_from_slice(&piece[..read]);
-            filled += read;
-            self.pause(to_u64(read));
-            if read < place.len() {
-                break;
-            }
-        }
-        Ok(filled)
+    /// Reads the next piece; zeros follow where the file ends.
+    fn read(&self, piece: &mut Aligned, offset: u64) -> io::Result<()> {
+        let filled = self.file.read_direct_at(piece, offset)?;
+        piece[filled..].fill(0);
+        self.pause(to_u64(filled));
+        Ok(())
     }
 
     /// Accounts for bytes that were read, and waits as long as they may take.
@@ -210,15 +201,23 @@ impl Core {
         let paced = self.paced(&file);
         let layout = Layout::of(segment.header.segment_bytes);
         let mut damaged = 0;
+        let mut piece = Aligned::zeroed(PIECE_BYTES);
         for slab in 0..layout.slabs() {
-            let read = |bytes: &mut Aligned, offset| paced.read(bytes, offset);
-            match parity.mended_slab_by(&read, slab)? {
+            let mut is_whole = true;
+            for (offset, bytes) in pieces(layout, slab) {
+                let read = paced.read(&mut piece, offset);
+                is_whole &= read.is_ok() && parity.matches_at(offset, &piece[..bytes]);
+                if !paced.goes_on() {
+                    return Ok(Some(Found::Interrupted));
+                }
+            }
+            if is_whole {
+                continue;
+            }
+            match parity.mended_slab(&*file, slab)? {
                 Ok((_, units)) => damaged += to_u64(units),
                 // More than parity makes up for: the batches say what is left.
                 Err(_) => return Ok(Some(self.locate_damage(segment, &file)?)),
-            }
-            if !paced.goes_on() {
-                return Ok(Some(Found::Interrupted));
             }
         }
         if damaged > 0 {
@@ -298,16 +297,16 @@ impl Core {
         let mut assembler = Assembler::new(segment);
         let layout = Layout::of(segment.header.segment_bytes);
         let paced = self.paced(file);
-        for slab in 0..layout.slabs() {
-            let mut bytes = Aligned::zeroed(layout.data_units(slab) * UNIT_BYTES);
-            if paced.read(&mut bytes, to_u64(slab * SLAB_BYTES)).is_err() {
+        let mut piece = Aligned::zeroed(PIECE_BYTES);
+        for (offset, bytes) in (0..layout.slabs()).flat_map(|slab| pieces(layout, slab)) {
+            if paced.read(&mut piece, offset).is_err() {
                 let (segment, lsn) = (segment.number(), assembler.lsn());
                 let (offset, fault) = (assembler.offset(), Fault::Unreadable);
                 return Ok(Err(Found::Damaged(Corruption { segment, offset, lsn, fault })));
             }
-            assembler.add(&bytes);
+            assembler.add(&piece[..bytes]);
             if let Some(writer) = &mut writer {
-                writer.add_slab(&bytes)?;
+                writer.add(&piece[..bytes])?;
             }
             if !paced.goes_on() {
                 return Ok(Err(Found::Interrupted));
@@ -373,6 +372,14 @@ impl Core {
         self.scrub_all();
         Ok(())
     }
+}
+
+/// Where the pieces of a slab start, and how long they are: whole units.
+fn pieces(layout: Layout, slab: usize) -> impl Iterator<Item = (u64, usize)> {
+    let slab_bytes = layout.data_units(slab) * UNIT_BYTES;
+    (0..slab_bytes)
+        .step_by(PIECE_BYTES)
+        .map(move |start| (to_u64(slab * SLAB_BYTES + start), PIECE_BYTES.min(slab_bytes - start)))
 }
 
 /// What a reading of one segment found.

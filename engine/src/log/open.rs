@@ -27,7 +27,7 @@ use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::read::{not_found, verdict_of};
 use crate::recovery::{
-    Examined, RecoveryReport, Verdict, examine, finish_cut, renew_tail, sync_tail,
+    Examined, RecoveryReport, Verdict, examine, finish_cut, read_back, renew_tail, sync_tail,
 };
 use crate::scrub::Scrub;
 use crate::segments::{Segment, Segments};
@@ -214,6 +214,7 @@ impl Opening {
         // Names that a killed process gave are in the cache only, until now.
         disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))?;
         finish_cut(disk, &mut self.superblock, &report.verdict, &found, &entries)?;
+        read_back(disk, self.superblock.current().block_bytes, &found)?;
         sync_tail(&found)?;
         renew_tail(disk, &mut found)?;
         let inflight_bytes_max = self.config.inflight_bytes_max as u64;
@@ -255,7 +256,9 @@ impl Opening {
                         disk.remove(&entry.name).map_err(failed)?;
                     }
                 }
-                Name::Segment(number) if number == next && wanted(bytes) => {
+                Name::Segment(number)
+                    if number == next && wanted(bytes) && !found.is_unreadable(number) =>
+                {
                     cleaned.prepared = Some(number);
                 }
                 Name::Parity(number) => {

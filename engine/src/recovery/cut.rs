@@ -136,6 +136,31 @@ fn zero_remains(disk: &dyn Disk, block_bytes: u32, found: &Examined) -> Result<(
     Ok(())
 }
 
+/// Reads the blocks behind the end that could not be read and were zeroed since: nothing is appended
+/// to a place that does not give back what it got.
+pub(crate) fn read_back(
+    disk: &dyn Disk,
+    block_bytes: u32,
+    found: &Examined,
+) -> Result<(), IoFailure> {
+    let mut block = Aligned::zeroed(to_usize(u64::from(block_bytes)));
+    for (segment, offset) in &found.unreadable {
+        if found.unused.contains(segment) {
+            continue;
+        }
+        let name = file_name(*segment);
+        let read = disk
+            .open(&name, Access::Read)
+            .and_then(|file| file.read_direct_at(&mut block, *offset))
+            .map_err(|error| IoFailure::new("read", &name, error))?;
+        if read < block.len() || block.iter().any(|byte| *byte != 0) {
+            let error = io::Error::other("a block does not keep what is written to it");
+            return Err(IoFailure::new("read", &name, error));
+        }
+    }
+    Ok(())
+}
+
 /// Syncs every segment that was read as part of the log and is not sealed: what an earlier process
 /// wrote may still be on its way to the medium, and nothing may be acknowledged on top of it before.
 pub(crate) fn sync_tail(found: &Examined) -> Result<(), IoFailure> {

@@ -6,6 +6,8 @@
 //!
 //! Bounds: one window of memory; every length is checked before it is used.
 
+mod unreadable;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -48,6 +50,9 @@ pub(crate) struct Examined {
     /// Blocks (segment, offset) behind the end that a batch or header of this log starts in, and blocks
     /// that an earlier cut made void: what a cut has to zero.
     pub(crate) remains: Vec<(u64, u64)>,
+    /// Blocks (segment, offset) behind the end that cannot be read: in an unused segment, or else among
+    /// `remains`.
+    pub(crate) unreadable: Vec<(u64, u64)>,
     /// Segment files that are older than the oldest segment kept.
     pub(crate) trimmed: Vec<u64>,
     /// Segment files behind the last segment of the log.
@@ -146,6 +151,7 @@ fn nothing_found(superblock: &Superblock, evidence_lsn: Lsn) -> Examined {
         newest_durable_lsn: Lsn::NONE,
         facts,
         remains: Vec::new(),
+        unreadable: Vec::new(),
         trimmed: Vec::new(),
         unused: Vec::new(),
         segments_listed: 0,
@@ -184,6 +190,7 @@ impl Examiner<'_> {
         if let Err(error) = self.look_behind_the_end(number, fault, stopped) {
             self.unreadable(self.found.end.segment, error)?;
         }
+        self.pass_over_unreadable()?;
         let missing = !self.files.contains_key(&number) && !self.found.unused.is_empty();
         let started = self.started > Some(number);
         let evidence = self.found.facts.evidence_lsn > self.found.end.lsn;
@@ -276,9 +283,13 @@ impl Examiner<'_> {
                 (self.header_from(trailer, bytes, &*file)?, true)
             }
             (Err(fault), Some(_)) => return Ok(Taken::NotStarted(fault)),
-            (Err(fault), None) => {
-                return unreadable.map_or(Ok(Taken::NotStarted(fault)), Err);
-            }
+            // A segment that cannot say what it is: the first place for a batch tells.
+            (Err(fault), None) => match unreadable {
+                Some(error) if !self.is_blank(&*file, self.superblock.block_bytes.into()) => {
+                    return Err(error);
+                }
+                _ => return Ok(Taken::NotStarted(fault)),
+            },
         };
         if !self.continues_in(&header) {
             return Ok(Taken::NotStarted(Fault::Chain));
@@ -432,7 +443,13 @@ impl Examiner<'_> {
         previous: (u64, u64),
     ) -> io::Result<u64> {
         let file = self.disk.open(&file_name(number), self.access)?;
-        let header = read_header(&*file, end.block_bytes)?.ok();
+        let header = match read_header(&*file, end.block_bytes) {
+            Err(error) if is_of_the_file(&error) => {
+                self.found.unreadable.push((number, 0));
+                None
+            }
+            other => other?.ok(),
+        };
         if header.as_ref().is_some_and(|header| header.log_id != end.log_id) {
             self.damaged(number, Fault::ForeignLog);
         }
@@ -479,7 +496,14 @@ impl Examiner<'_> {
         let step = u64::from(chain.block_bytes);
         let mut offset = from;
         while offset + step <= to {
-            let bytes = window.get(offset, to_usize(step))?;
+            let bytes = match window.get(offset, to_usize(step)) {
+                Err(error) if is_of_the_file(&error) => {
+                    self.found.unreadable.push((chain.segment, offset));
+                    offset += step;
+                    continue;
+                }
+                other => other?,
+            };
             if bytes.len() < HEADER_BYTES {
                 break;
             }
