@@ -71,6 +71,7 @@ pub mod sim;
 mod checkpoint;
 mod config;
 mod epoch;
+mod epochs;
 mod error;
 mod fork;
 mod inspect;
@@ -95,6 +96,7 @@ pub use checkpoint::{
 };
 pub use config::{Config, ConfigError, RECORD_BYTES_MAX};
 pub use epoch::Epoch;
+pub use epochs::StartedEpoch;
 pub use error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
 pub use inspect::{Inspected, inspect, inspect_on};
 pub use log::{Buffered, InOrder, Log, Ticket, Truncated};

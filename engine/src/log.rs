@@ -27,6 +27,7 @@ use std::thread::JoinHandle;
 use crate::checkpoint::CheckpointReader;
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::epochs::StartedEpoch;
 use crate::error::{AppendError, ChangeError, Corruption, OpenError, ReadError};
 use crate::log::core::{Core, Driver};
 use crate::read::{Records, Tail, View};
@@ -241,6 +242,14 @@ impl Log {
     #[must_use]
     pub fn end_lsn(&self) -> Lsn {
         self.core.lock_state().writer.end_lsn()
+    }
+
+    /// The epochs that the log holds durably, oldest first, from the one that its first record belongs to:
+    /// two replicas whose logs began as one hold the same ones up to where they part. At most the newest
+    /// 65,536 are known. An open of this log begins an epoch with its first append.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<StartedEpoch> {
+        self.core.lock_epochs().list()
     }
 
     /// Gives up records before `lsn`: whole segments are dropped and recycled, so some of them may stay.

@@ -165,6 +165,7 @@ mod tests {
             cut: Cut::default(),
             restore: Restore::default(),
             truncations: Truncations::default(),
+            first_epoch: None,
             age_horizon_ms: 0,
             cell: Vec::new(),
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use cairnlog_engine::disk::Disk;
 use cairnlog_engine::disk::sim::{OperationKind, SimDisk};
 use cairnlog_engine::format::checkpoint::{Kind, file_name};
 use cairnlog_engine::format::segment;
@@ -358,4 +359,53 @@ fn a_power_cut_during_checkpoints() {
         }
     }
     assert!(restored > operations / 2, "{restored} of {operations}");
+}
+
+/// Every open begins an epoch with its first append; the history of them is the same whether it comes from
+/// memory, the engine's checkpoint, or the segments themselves, and goes with what is trimmed or truncated.
+#[test]
+fn epochs_are_known_after_an_open_however_they_are_learned() {
+    let disk = SimDisk::new(3);
+    let mut expected = Vec::new();
+    for life in 0..12_u64 {
+        let (log, report) = Log::open_on(Arc::new(disk.clone()), config()).expect("it opens");
+        assert_eq!(log.epochs(), expected, "life {life}");
+        if life % 4 == 1 {
+            // An open that appends nothing leaves no epoch.
+            continue;
+        }
+        let lsn = report.end_lsn;
+        for _ in 0..=life {
+            log.append(&[7; 9000]).expect("it takes records");
+        }
+        let newest = log.epochs().last().copied().expect("this life's");
+        assert_eq!((newest.epoch, newest.lsn), (report.epoch, lsn));
+        expected.push(newest);
+        assert_eq!(log.epochs(), expected);
+        match life % 3 {
+            0 => log.close().expect("it closes"),
+            1 => disk.restart_losing_all(),
+            _ => {
+                log.close().expect("it closes");
+                // Without the tables, the segments say it.
+                for name in disk.files() {
+                    if name.ends_with(".segments") {
+                        disk.remove(&name).expect("it is there");
+                    }
+                }
+            }
+        }
+    }
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), config()).expect("it opens");
+    let cut = expected[expected.len() - 2].lsn;
+    log.truncate(cut).expect("nothing fails");
+    expected.truncate(expected.len() - 2);
+    assert_eq!(log.epochs(), expected);
+    let first = log.trim(cut).expect("nothing fails");
+    expected.retain(|started| started.lsn > first || Some(started) == log.epochs().first());
+    assert_eq!(log.epochs(), expected);
+    assert!(expected.len() < 8 && expected[0].lsn <= first);
+    log.close().expect("it closes");
+    let (log, _) = Log::open_on(Arc::new(disk), config()).expect("it opens");
+    assert_eq!(log.epochs(), expected);
 }

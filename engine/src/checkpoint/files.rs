@@ -17,13 +17,14 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry, EntryKind};
+use crate::epochs::StartedEpoch;
 use crate::format::bytes::{to_u64, to_usize};
 use crate::format::checkpoint::{
     CheckpointHeader, HEADER_BYTES, Kind, PIECE_BYTES, PIECE_CONTENT_BYTES, file_name, open_piece,
     piece_bytes, piece_offset, seal_piece,
 };
 use crate::format::superblock::Superblock;
-use crate::format::table::{self, ENTRY_BYTES, TABLE_ENTRIES_MAX, TableEntry};
+use crate::format::table::{self, TABLE_BYTES_MAX, TableEntry};
 use crate::format::version::Fault;
 use crate::log::maintenance::remove_if_there;
 use crate::names::{Name, TEMPORARY_SUFFIX, classify};
@@ -297,6 +298,8 @@ pub(crate) fn newest(
 pub(crate) struct Table {
     /// Sealed segments, oldest first; none when there is no whole checkpoint.
     pub(crate) entries: Vec<TableEntry>,
+    /// The epochs that began in or before them.
+    pub(crate) epochs: Vec<StartedEpoch>,
     /// Everything below it had been durable when a checkpoint was taken.
     pub(crate) evidence_lsn: Lsn,
     pub(crate) notes: Vec<String>,
@@ -329,9 +332,9 @@ pub(crate) fn newest_table(
     let (reader, notes) = newest(disk, Kind::Segments, &tables, log_id);
     table.notes = notes;
     let Some(mut reader) = reader else { return Ok(table) };
-    let bytes = content(&mut reader, TABLE_ENTRIES_MAX * to_u64(ENTRY_BYTES))?;
+    let bytes = content(&mut reader, TABLE_BYTES_MAX)?;
     match table::decode(&bytes, log_id) {
-        Ok(entries) => table.entries = entries,
+        Ok((entries, epochs)) => (table.entries, table.epochs) = (entries, epochs),
         Err(fault) => table.notes.push(format!("table of segments: {fault}; they are looked at")),
     }
     Ok(table)

@@ -12,5 +12,5 @@ mod state_log;
 mod take;
 
 pub use files::CheckpointReader;
-pub(crate) use files::{DirectoryInDoubt, KEPT_MIN, list, newest_table};
+pub(crate) use files::{DirectoryInDoubt, KEPT_MIN, Table, list, newest_table};
 pub use state_log::{CheckpointPolicy, StateError, StateLog, StateMachine, StateReport};

@@ -111,7 +111,9 @@ impl Core {
             self.segments.all().iter().map_while(|segment| segment.table_entry()).collect();
         let Some(last) = entries.last() else { return Ok(()) };
         let (lsn, next) = (last.trailer.end_lsn, last.header.segment + 1);
-        let content = table::encode(&entries);
+        let mut epochs = self.lock_epochs().list();
+        epochs.retain(|started| started.segment < next);
+        let content = table::encode(&entries, &epochs);
         let header = self.checkpoint_header(Kind::Segments, lsn);
         let written = files::write(&*self.disk, header, &mut |out| out.write_all(&content));
         // Without one, the next open looks at more files; another try comes with the next segment.

@@ -6,7 +6,9 @@
 use super::bytes::{Decoder, Encoder, open_block, seal_block, to_u32, to_usize};
 use super::limits::COUNT_MAX;
 use super::segment::Trailer;
+use super::table;
 use super::version::{Fault, MAGIC_SUPERBLOCK, VERSION};
+use crate::epochs::StartedEpoch;
 use crate::{Epoch, Lsn};
 
 /// Bytes of one copy, and the distance between the two.
@@ -105,6 +107,8 @@ pub struct Superblock {
     pub restore: Restore,
     /// Truncations so far.
     pub truncations: Truncations,
+    /// The epoch that the oldest record kept belongs to, when its epoch start was trimmed.
+    pub first_epoch: Option<StartedEpoch>,
     /// How far retention by age has come to believe the wall clock; 0 when nothing is known.
     pub age_horizon_ms: u64,
     /// Whatever the embedder put there, at most [`CELL_BYTES_MAX`].
@@ -142,6 +146,9 @@ impl Superblock {
         e.u64(self.restore.epoch.get());
         e.u64(self.truncations.count);
         e.u64(self.truncations.last_lsn.get());
+        if let Some(first_epoch) = &self.first_epoch {
+            table::encode_epoch(first_epoch, &mut e);
+        }
         seal_block(block, CHECKSUM_AT);
     }
 
@@ -171,6 +178,7 @@ impl Superblock {
         let age_horizon_ms = tail.u64();
         let restore = Restore { end_lsn: Lsn::new(tail.u64()), epoch: Epoch::new(tail.u64()) };
         let truncations = Truncations { count: tail.u64(), last_lsn: Lsn::new(tail.u64()) };
+        let first_epoch = table::decode_epoch(&mut tail);
         if cell_bytes > CELL_BYTES_MAX
             || !(1..COUNT_MAX).contains(&first_segment)
             || !(1..COUNT_MAX).contains(&first_lsn.get())
@@ -197,6 +205,8 @@ impl Superblock {
             cut,
             restore,
             truncations,
+            // Zeros, where nothing was trimmed.
+            first_epoch: first_epoch.ok(),
             age_horizon_ms,
             cell: d.bytes(cell_bytes).to_vec(),
         })
@@ -206,6 +216,7 @@ impl Superblock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::batch::EpochStart;
 
     #[test]
     fn round_trip_and_every_flipped_bit() {
@@ -223,6 +234,13 @@ mod tests {
             cut: Cut { lsn: Lsn::new(1), segment: 1, offset: 4096, epoch: Epoch::new(2) },
             restore: Restore { end_lsn: Lsn::new(3), epoch: Epoch::new(2) },
             truncations: Truncations { count: 2, last_lsn: Lsn::new(3) },
+            first_epoch: Some(StartedEpoch {
+                epoch: Epoch::new(1),
+                lsn: Lsn::new(2),
+                segment: 3,
+                offset: 4096,
+                start: EpochStart { lineage_id: 2, incarnation: 3, nonce: 4 },
+            }),
             age_horizon_ms: 10,
             cell: b"applied=7".to_vec(),
         };

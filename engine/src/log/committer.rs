@@ -425,6 +425,8 @@ impl Core {
                 Counters::add(&self.counters.batch_bytes, u64::from(header.length));
                 if header.record_count > 0 {
                     self.hot.push(batch.clone());
+                } else {
+                    self.lock_epochs().note(&header, &batch.bytes);
                 }
             }
         }

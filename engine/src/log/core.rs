@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::progress::Progress;
 use crate::config::Config;
 use crate::disk::{Disk, Waker, WriteQueue};
+use crate::epochs::EpochHistory;
 use crate::error::{AppendError, IoFailure};
 use crate::scrub::Scrub;
 use crate::segments::Segments;
@@ -98,6 +99,7 @@ pub(crate) struct Core {
     pub(crate) state: Mutex<State>,
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) segments: Segments,
+    pub(crate) epochs: Mutex<EpochHistory>,
     pub(crate) hot: HotTail,
     pub(crate) progress: Progress,
     pub(crate) counters: Counters,
@@ -138,6 +140,10 @@ impl Core {
                 state
             }
         }
+    }
+
+    pub(crate) fn lock_epochs(&self) -> MutexGuard<'_, EpochHistory> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, Maintenance> {

@@ -294,13 +294,16 @@ impl Core {
         let (first_lsn, first_segment) = (segment.extent().end_lsn, segment.number() + 1);
         let horizon_ms = self.age_horizon_ms(maintenance).saturating_sub(CLOCK_JUMP_MAX_MS);
         let retains_by_age = self.config.retain_seconds.is_some();
+        let first_epoch = self.lock_epochs().at(first_lsn).filter(|e| e.segment < first_segment);
         maintenance.superblock.change(|superblock| {
+            superblock.first_epoch = first_epoch;
             if retains_by_age {
                 superblock.age_horizon_ms = superblock.age_horizon_ms.max(horizon_ms);
             }
             superblock.first_lsn = first_lsn;
             superblock.first_segment = first_segment;
         })?;
+        self.lock_epochs().trim(first_lsn);
         let removed = self.segments.remove_first();
         assert_eq!(removed.map(|s| s.number()), Some(segment.number()));
         let name = file_name(segment.number());

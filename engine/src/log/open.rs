@@ -148,6 +148,7 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<SuperblockStore, OpenError
         cut: Cut::default(),
         restore: Restore::default(),
         truncations: Truncations::default(),
+        first_epoch: None,
         age_horizon_ms: 0,
         cell: Vec::new(),
     };
@@ -334,6 +335,7 @@ impl Opening {
         let (log_id, epoch) = (current.log_id, current.promised_epoch);
         let writer = self.writer(&found)?;
         let durable_lsn = writer.durable_lsn();
+        let epochs = found.epochs.clone();
         let (found, maintenance) = self.maintenance(found, cleaned)?;
         let segments = table_of(found, config.parity);
         let state = State {
@@ -356,6 +358,7 @@ impl Opening {
             state: Mutex::new(state),
             maintenance: Mutex::new(maintenance),
             segments,
+            epochs: Mutex::new(epochs),
             hot: HotTail::new(config.hot_bytes_max),
             progress: Progress::new(durable_lsn),
             counters: Counters::default(),

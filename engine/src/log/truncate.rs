@@ -235,6 +235,7 @@ impl Core {
         let cleaned = opening.clean_up(&found)?;
         let writer = opening.writer(&found)?;
         let epoch = opening.superblock.current().promised_epoch;
+        let epochs = found.epochs.clone();
         let (segments, renewed) = opening.maintenance(found, cleaned)?;
         let (opened_at_ms, self_test_pending) =
             (maintenance.opened_at_ms, maintenance.self_test_pending);
@@ -242,6 +243,7 @@ impl Core {
         self.segments.handle_truncated(segments);
         self.scrub.forget_from(self.segments.sealed_end());
         self.epoch.store(epoch.get(), std::sync::atomic::Ordering::Release);
+        *self.lock_epochs() = epochs;
         self.lock_state().writer = writer;
         Ok(())
     }

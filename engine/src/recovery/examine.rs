@@ -6,6 +6,7 @@
 //!
 //! Bounds: one window of memory; every length is checked before it is used.
 
+mod epochs;
 mod unreadable;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::TailFacts;
-use crate::checkpoint;
+use crate::checkpoint::{self, Table};
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry, EntryKind};
+use crate::epochs::EpochHistory;
 use crate::error::{Corruption, IoFailure, OpenError, is_of_the_file};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::bytes::to_usize;
@@ -39,6 +41,8 @@ const SEARCH_BYTES: u64 = 1 << 20;
 pub(crate) struct Examined {
     /// The segments of the log, oldest first.
     pub(crate) segments: Vec<Segment>,
+    /// The epochs that begin in them, and the one that the first of them goes on with.
+    pub(crate) epochs: EpochHistory,
     /// What comes after the last batch.
     pub(crate) end: Chain,
     /// Damage that ends the examination before the tail was reached.
@@ -93,14 +97,14 @@ pub(crate) fn examine(
         };
         files.insert(number, bytes);
     }
-    let table = checkpoint::newest_table(disk, entries, superblock)
+    let mut table = checkpoint::newest_table(disk, entries, superblock)
         .map_err(|error| IoFailure::new("read", "the checkpoints", error))?;
     let evidence = evidence(superblock, watermark).max(table.evidence_lsn);
     let mut found = nothing_found(superblock, evidence);
-    found.notes = table.notes;
+    found.notes = std::mem::take(&mut table.notes);
     let mut examiner =
         Examiner { disk, superblock, access, files, found, newer: None, started: None };
-    examiner.run(table.entries)?;
+    examiner.run(table)?;
     match examiner.newer {
         Some((segment, version)) => Err(OpenError::Version { file: file_name(segment), version }),
         None => Ok(examiner.found),
@@ -146,6 +150,7 @@ fn nothing_found(superblock: &Superblock, evidence_lsn: Lsn) -> Examined {
     };
     Examined {
         segments: Vec::new(),
+        epochs: EpochHistory::default(),
         end,
         corruption: None,
         newest_durable_lsn: Lsn::NONE,
@@ -162,7 +167,7 @@ fn nothing_found(superblock: &Superblock, evidence_lsn: Lsn) -> Examined {
 }
 
 impl Examiner<'_> {
-    fn run(&mut self, table: Vec<TableEntry>) -> Result<(), IoFailure> {
+    fn run(&mut self, table: Table) -> Result<(), IoFailure> {
         let first = self.superblock.first_segment;
         let kept = self.files.split_off(&first);
         self.found.trimmed = std::mem::replace(&mut self.files, kept).into_keys().collect();
@@ -202,9 +207,9 @@ impl Examiner<'_> {
 
     /// Takes the segments that the engine's checkpoint lists, without looking at their files. The first
     /// that is missing, or has another length, ends that: the others are looked at one by one.
-    fn take_table(&mut self, table: Vec<TableEntry>) {
+    fn take_table(&mut self, table: Table) {
         let first = self.superblock.first_segment;
-        for entry in table.into_iter().skip_while(|entry| entry.header.segment < first) {
+        for entry in table.entries.into_iter().skip_while(|entry| entry.header.segment < first) {
             let header = &entry.header;
             let is_there = self.files.get(&header.segment) == Some(&header.segment_bytes);
             let is_void = self.superblock.cut.voids_trailer(&entry.trailer);
@@ -214,6 +219,10 @@ impl Examiner<'_> {
             self.take_sealed(entry);
             self.found.segments_listed += 1;
         }
+        let end_segment = first + self.found.segments_listed;
+        let Superblock { cut, first_epoch, .. } = *self.superblock;
+        self.found.epochs = EpochHistory::of_table(first_epoch, table.epochs, end_segment, cut);
+        self.found.epochs.trim(self.superblock.first_lsn);
     }
 
     /// Whoever only looks goes on, and reports it; an open that could not read says so, and so does a
@@ -300,6 +309,7 @@ impl Examiner<'_> {
         }
         let trailer = trailer.filter(|t| t.base_lsn == header.base_lsn);
         if let Some(trailer) = trailer {
+            self.find_epochs(&header, &trailer, &file);
             self.take_sealed(TableEntry { header, trailer, digest: None });
             Ok(Taken::Sealed)
         } else {
@@ -377,10 +387,13 @@ impl Examiner<'_> {
         let mut index = Index::default();
         let mut window = Window::new(Arc::clone(&file), true);
         let mut newest = self.found.newest_durable_lsn;
-        let end = window.scan(&mut chain, |batch, _| {
+        let epochs = &mut self.found.epochs;
+        let end = window.scan(&mut chain, |batch, bytes| {
             newest = newest.max(batch.durable_lsn);
             if batch.record_count > 0 {
                 index.note(batch.base_lsn, batch.offset, batch.time_ms);
+            } else {
+                epochs.note(batch, bytes);
             }
             extent.extend(batch);
         })?;

@@ -311,6 +311,7 @@ pub(super) fn superblock(disk: &dyn Disk) -> Result<Superblock, RepairError> {
         cut: Cut::default(),
         restore: Restore::default(),
         truncations: Truncations::default(),
+        first_epoch: None,
         age_horizon_ms: 0,
         cell: Vec::new(),
     })
