@@ -9,6 +9,8 @@
 mod committer;
 pub(crate) mod core;
 mod in_order;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 pub(crate) mod maintenance;
 mod open;
 pub(crate) mod progress;

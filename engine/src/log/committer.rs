@@ -12,6 +12,7 @@
 //!  M2. When the driver leaves, either nothing is pending, or a waiter was asked to lead, or the commit
 //!      thread was woken.                                                   `stop_driving`
 //!  M3. Commits are finished after the published `durable_lsn` covers them, and outside of the lock.
+//! All three are looked for in many interleavings by `interleavings`.
 //!
 //! Threads: any number of appenders, one commit thread.
 
