@@ -87,6 +87,7 @@ mod scrub;
 mod segments;
 mod stats;
 mod superblock;
+mod sync;
 mod verify;
 mod wal;
 mod watermark;

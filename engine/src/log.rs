@@ -9,6 +9,8 @@
 mod committer;
 pub(crate) mod core;
 mod in_order;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 pub(crate) mod maintenance;
 mod open;
 pub(crate) mod progress;
@@ -19,10 +21,7 @@ use std::io::{self, Write};
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 
 use crate::checkpoint::CheckpointReader;
 use crate::config::Config;
@@ -34,6 +33,9 @@ use crate::read::{Records, Tail, View};
 use crate::record::Record;
 use crate::recovery::RecoveryReport;
 use crate::stats::{Counters, Stats};
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Arc, PoisonError};
 use crate::wal::commit::Commit;
 use crate::wal::steps::Producer;
 use crate::{Lsn, LsnRange};

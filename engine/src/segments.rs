@@ -14,8 +14,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
 use crate::error::is_of_the_file;
@@ -25,6 +23,8 @@ use crate::format::segment::{
     SegmentHeader, Trailer, decode_index, encode_index, file_name, index_bytes, index_checksum,
 };
 use crate::format::table::{Digest, TableEntry};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use crate::wal::index::Index;
 use crate::{Epoch, Lsn};
 

@@ -8,7 +8,8 @@
 //!
 //! Takes minutes, so that it is ignored by default and a step of its own in `.ci/run`. While one
 //! mutation is tested the next one is built; both work in cargo's directory for temporary files.
-//! `CAIRNLOG_MUTATION` names one mutation, or a part of its name, to be tried alone.
+//! `CAIRNLOG_MUTATION` names one mutation, a part of its name, or the tests that have to notice, to be
+//! tried alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,9 @@ struct Mutation {
 const EXPLORER: &[&str] = &["explorer"];
 const LIES: &[&str] = &["lies"];
 const FAULTS: &[&str] = &["io_faults"];
-/// All that is built.
+/// Not a test binary but the unit tests of that name, built for the model checker.
+const INTERLEAVINGS: &[&str] = &["interleavings"];
+/// All other that are built.
 const TESTS: [&str; 3] = ["explorer", "lies", "io_faults"];
 
 /// A test that runs longer hangs, which is noticed too.
@@ -291,6 +294,115 @@ const MUTATIONS: &[Mutation] = &[
         )],
         tests: FAULTS,
     },
+    Mutation {
+        what: "who is asked to lead is not woken",
+        edits: &[("wal/commit.rs", "self.state.wake_one();", "")],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "a time-out takes the request to lead along",
+        edits: &[(
+            "wal/commit.rs",
+            "return Wake::TimedOut;",
+            "{ let _ = self.accept_lead(); return Wake::TimedOut; }",
+        )],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "a task is listed, and the end not looked at again",
+        edits: &[(
+            "wal/commit.rs",
+            "self.ended().map_or(Poll::Pending, Poll::Ready)",
+            "Poll::Pending",
+        )],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "the tasks are taken before the end is there to be seen",
+        edits: &[
+            (
+                "wal/commit.rs",
+                "let before = self.state.swap(",
+                "let tasks = std::mem::take(&mut *self.tasks()); let before = self.state.swap(",
+            ),
+            (
+                "wal/commit.rs",
+                "let tasks = std::mem::take(&mut *self.tasks());\n        for",
+                "for",
+            ),
+        ],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "a failure is stored after it can be seen",
+        edits: &[
+            ("wal/commit.rs", "let _ = self.failure.set(error);", "failure = Some(error);"),
+            (
+                "wal/commit.rs",
+                "let state = match result {",
+                "let mut failure = None; let state = match result {",
+            ),
+            (
+                "wal/commit.rs",
+                "self.state.wake_all();",
+                "self.state.wake_all(); if let Some(error) = failure { let _ = self.failure.set(error); }",
+            ),
+        ],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "a driver that leaves asks nobody to lead",
+        edits: &[("log/committer.rs", "Some(leader) => leader.ask_to_lead(),", "Some(_) => {}")],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "a driver that leaves does not wake the commit thread",
+        edits: &[(
+            "log/committer.rs",
+            "None if pending => self.kick_commit_thread(),",
+            "None if pending => {}",
+        )],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "the commit thread says that it sleeps after it looked for work",
+        edits: &[(
+            "log/committer.rs",
+            "self.commit_sleeps.store(true, Ordering::SeqCst);\n            drop(state);",
+            "drop(state);\n            self.commit_sleeps.store(true, Ordering::SeqCst);",
+        )],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "a batch ends before its end is published",
+        edits: &[("log/committer.rs", "ended.add(commit, Ok(()));", "commit.finish(Ok(()));")],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "progress is looked at before the generation",
+        edits: &[
+            (
+                "log/progress.rs",
+                "let generation = self.generation.load(Ordering::SeqCst);\n            if let",
+                "if let",
+            ),
+            (
+                "log/progress.rs",
+                "let left = deadline.map(",
+                "let generation = self.generation.load(Ordering::SeqCst); let left = deadline.map(",
+            ),
+        ],
+        tests: INTERLEAVINGS,
+    },
+    Mutation {
+        what: "a raised signal is not looked at under the lock",
+        edits: &[(
+            "log/core.rs",
+            "drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));\n            self.changed",
+            "self.changed",
+        )],
+        tests: INTERLEAVINGS,
+    },
 ];
 
 /// A copy of the engine that can be broken.
@@ -310,6 +422,8 @@ impl Copy {
             let name = format!("tests/{name}.rs");
             copy.write(&format!("engine/{name}"), &read(&engine.join(&name)));
         }
+        // The only unit tests that want a crate which the copy is built faster without.
+        copy.write("engine/src/format/batch_tests.rs", "");
         copy.write("engine/FORMAT.md", &read(&engine.join("FORMAT.md")));
         let manifest = read(&engine.join("Cargo.toml"));
         copy.write("engine/Cargo.toml", &manifest.replace("proptest.workspace = true", ""));
@@ -347,7 +461,10 @@ impl Copy {
         }
         let said = built?;
         let place = |test: &&str| {
-            let marker = format!("tests/{test}.rs (");
+            let marker = match *test {
+                "interleavings" => "unittests src/lib.rs (".to_owned(),
+                test => format!("tests/{test}.rs ("),
+            };
             let (_, rest) = said.split_once(&marker).expect("cargo says what it built");
             let (built, _) = rest.split_once(')').expect("in parentheses");
             let aside = self.folder.join(format!("{number}-{test}"));
@@ -361,10 +478,14 @@ impl Copy {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["test", "--no-run", "--offline", "-p", "cairnlog-engine"]);
         cargo.args(["--no-default-features", "--features", "sim"]);
-        for test in tests {
-            cargo.args(["--test", test]);
+        let mut target = "target";
+        if tests == INTERLEAVINGS {
+            target = "target-shuttle";
+            cargo.arg("--lib").env("RUSTFLAGS", "--cfg shuttle");
+        } else {
+            cargo.args(tests.iter().flat_map(|test| ["--test", test]));
         }
-        cargo.arg("--target-dir").arg(self.folder.join("target")).current_dir(&self.folder);
+        cargo.arg("--target-dir").arg(self.folder.join(target)).current_dir(&self.folder);
         cargo.env("CARGO_TERM_COLOR", "never").env("CARGO_INCREMENTAL", "1");
         cargo.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
         let output = cargo.output().expect("cargo runs");
@@ -394,7 +515,10 @@ fn copy_folder(from: &Path, to: &Path) {
 fn noticed(binary: &Path) -> Option<String> {
     let log = binary.with_extension("log");
     let out = fs::File::create(&log).expect("a file is made");
+    let is_model = binary.display().to_string().ends_with("interleavings");
     let mut child = Command::new(binary)
+        // The other unit tests there are not for the checker.
+        .args(is_model.then_some("interleavings"))
         .env("CAIRNLOG_STATES", "300")
         .env("CAIRNLOG_STRIDE", "4")
         .env("RUST_BACKTRACE", "0")
@@ -450,9 +574,18 @@ fn every_mutation_has_its_texts() {
 fn every_mutation_is_noticed() {
     check_texts();
     let copy = Copy::make();
-    let unbroken = copy.build(0, &[], &TESTS).unwrap_or_else(|said| panic!("{said}"));
-    for binary in unbroken {
-        assert_eq!(noticed(&binary), None, "{} fails on the unbroken engine", binary.display());
+    let only = std::env::var("CAIRNLOG_MUTATION").unwrap_or_default();
+    let is_asked = |mutation: &&Mutation| {
+        mutation.what.contains(&only) || mutation.tests.contains(&only.as_str())
+    };
+    let mutations: Vec<&Mutation> = MUTATIONS.iter().filter(is_asked).collect();
+    for tests in [&TESTS[..], INTERLEAVINGS] {
+        if !mutations.iter().any(|mutation| tests.contains(&mutation.tests[0])) {
+            continue;
+        }
+        for binary in copy.build(0, &[], tests).unwrap_or_else(|said| panic!("{said}")) {
+            assert_eq!(noticed(&binary), None, "{} fails on the unbroken engine", binary.display());
+        }
     }
     let (send, receive) = mpsc::sync_channel::<(&Mutation, Vec<PathBuf>)>(1);
     let runner = std::thread::spawn(move || {
@@ -471,9 +604,7 @@ fn every_mutation_is_noticed() {
         }
         missed
     });
-    let only = std::env::var("CAIRNLOG_MUTATION").unwrap_or_default();
-    let mutations = MUTATIONS.iter().filter(|mutation| mutation.what.contains(&only));
-    for (number, mutation) in (1..).zip(mutations) {
+    for (number, mutation) in (1..).zip(&mutations) {
         match copy.build(number, mutation.edits, mutation.tests) {
             Ok(binaries) => send.send((mutation, binaries)).expect("the runner lives"),
             Err(said) => panic!("{} does not compile:\n{said}", mutation.what),
@@ -482,5 +613,5 @@ fn every_mutation_is_noticed() {
     drop(send);
     let missed = runner.join().expect("the runner ends");
     assert!(missed.is_empty(), "not noticed: {missed:#?}");
-    println!("{} mutations, each noticed", MUTATIONS.len());
+    println!("{} mutations, each noticed", mutations.len());
 }

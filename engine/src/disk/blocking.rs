@@ -4,13 +4,13 @@
 //! refused or absent; what it lacks is several writes on their way at once.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Completion, Waker, Write, WriteQueue};
+use crate::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// See the module.
-pub(super) struct BlockingQueue {
+pub(crate) struct BlockingQueue {
     done: Vec<Completion>,
     signal: Arc<Signal>,
 }
@@ -22,7 +22,7 @@ struct Signal {
 }
 
 impl BlockingQueue {
-    pub(super) fn new() -> BlockingQueue {
+    pub(crate) fn new() -> BlockingQueue {
         BlockingQueue { done: Vec::new(), signal: Arc::default() }
     }
 }

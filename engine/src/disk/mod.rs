@@ -15,6 +15,8 @@ mod traits;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod uring;
 
+#[cfg(all(test, shuttle))]
+pub(crate) use blocking::BlockingQueue;
 pub use buffer::{ALIGNMENT, Aligned, Appendable, Pool, Shared};
 pub use mapping::Mapping;
 pub use operation::{Completion, Write};

@@ -12,12 +12,11 @@
 //!  M2. When the driver leaves, either nothing is pending, or a waiter was asked to lead, or the commit
 //!      thread was woken.                                                   `stop_driving`
 //!  M3. Commits are finished after the published `durable_lsn` covers them, and outside of the lock.
+//! All three are looked for in many interleavings by `interleavings`.
 //!
 //! Threads: any number of appenders, one commit thread.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::core::{Core, Driver, State};
 use crate::Lsn;
@@ -27,6 +26,8 @@ use crate::error::{AppendError, IoFailure};
 use crate::format::batch::BatchHeader;
 use crate::segments::{Extent, Segment};
 use crate::stats::Counters;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, Instant, MutexGuard, PoisonError, thread};
 use crate::wal::commit::{Commit, Wake};
 use crate::wal::index::Index;
 use crate::wal::steps::{Content, Durable, Poll, Producer, Push};
@@ -212,7 +213,7 @@ impl Core {
             if let Some(poison) = state.writer.poison() {
                 return Err(poison.clone());
             }
-            if state.paused_by.is_some_and(|thread| thread != std::thread::current().id()) {
+            if state.paused_by.is_some_and(|paused_by| paused_by != thread::current().id()) {
                 state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -307,7 +308,7 @@ impl Core {
             self.stop_driving(state, ended);
         } else {
             drop(state);
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
@@ -365,7 +366,7 @@ impl Core {
     fn gather<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         if self.config.commit_delay_us > 0 {
             drop(state);
-            std::thread::sleep(Duration::from_micros(u64::from(self.config.commit_delay_us)));
+            thread::sleep(Duration::from_micros(u64::from(self.config.commit_delay_us)));
             return self.lock_state();
         }
         let expected = state.expected_waiters;
@@ -375,7 +376,7 @@ impl Core {
         let deadline = Instant::now() + GATHER_MAX.min(state.last_write / 2);
         while state.writer.open_waiters() < expected && Instant::now() < deadline {
             drop(state);
-            std::thread::yield_now();
+            thread::yield_now();
             state = self.lock_state();
         }
         state

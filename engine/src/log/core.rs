@@ -9,10 +9,7 @@
 //! held while segments are prepared, sealed and dropped.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::progress::Progress;
 use crate::config::Config;
@@ -23,6 +20,9 @@ use crate::scrub::Scrub;
 use crate::segments::Segments;
 use crate::stats::Counters;
 use crate::superblock::SuperblockStore;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::ThreadId;
+use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::wal::hot::HotTail;
 use crate::wal::steps::Durable;
 use crate::wal::writer::Writer;

@@ -18,7 +18,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::core::{Core, Maintenance};
 use crate::disk::{Access, Aligned, Disk, DiskFile};
@@ -32,6 +32,7 @@ use crate::format::watermark::Watermark;
 use crate::names::{TEMPORARY_SUFFIX, spare_name};
 use crate::segments::{Segment, footer};
 use crate::stats::Counters;
+use crate::sync::Instant;
 use crate::wal::steps::PreparedSegment;
 use crate::{AppendError, Lsn};
 

@@ -8,8 +8,6 @@
 use std::any::Any;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Log;
@@ -33,6 +31,8 @@ use crate::scrub::Scrub;
 use crate::segments::{Segment, Segments};
 use crate::stats::Counters;
 use crate::superblock::{FILE_NAME, SuperblockStore};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, thread};
 use crate::wal::hot::HotTail;
 use crate::wal::steps::{ActiveSegment, Limits, Start};
 use crate::wal::writer::Writer;
@@ -125,7 +125,7 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
                     return Err(OpenError::Locked(disk.describe()));
                 }
                 tries += 1;
-                std::thread::sleep(LOCK_PAUSE);
+                thread::sleep(LOCK_PAUSE);
             }
             Err(error) => return Err(IoFailure::new("lock", &disk.describe(), error).into()),
         }
@@ -451,18 +451,18 @@ fn start(core: Core) -> Result<Log, OpenError> {
     // Set once, here.
     let _ = core.commit_waker.set(queue.waker());
     let commits = Arc::clone(&core);
-    let spawned = std::thread::Builder::new()
+    let spawned = thread::Builder::new()
         .name("cairnlog-commit".to_owned())
         .spawn(move || commits.run_commit_thread(&mut *queue));
     log.threads.push(spawned.map_err(failed)?);
     let background = Arc::clone(&core);
-    let spawned = std::thread::Builder::new()
+    let spawned = thread::Builder::new()
         .name("cairnlog-background".to_owned())
         .spawn(move || background.run_background_thread());
     log.threads.push(spawned.map_err(failed)?);
     if core.config.scrub_bytes_per_second > 0 {
         let scrub = Arc::clone(&core);
-        let spawned = std::thread::Builder::new()
+        let spawned = thread::Builder::new()
             .name("cairnlog-scrub".to_owned())
             .spawn(move || scrub.run_scrub_thread());
         log.threads.push(spawned.map_err(failed)?);

@@ -6,21 +6,19 @@
 //! Threads: one publishes, any read and wait.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
-
-use rustix::thread::{Timespec, futex};
+use std::time::Duration;
 
 use crate::Lsn;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Futex, Instant, Mutex, PoisonError};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Progress {
     durable_lsn: AtomicU64,
     /// Changes with every change of anything that a waiter may wait for.
-    generation: AtomicU32,
+    generation: Futex,
     waiting_threads: AtomicU32,
     waiting_tasks: Mutex<Vec<Waker>>,
     tasks_are_waiting: AtomicU32,
@@ -37,7 +35,7 @@ impl Progress {
     pub(crate) fn new(durable_lsn: Lsn) -> Progress {
         Progress {
             durable_lsn: AtomicU64::new(durable_lsn.get()),
-            generation: AtomicU32::new(0),
+            generation: Futex::default(),
             waiting_threads: AtomicU32::new(0),
             waiting_tasks: Mutex::default(),
             tasks_are_waiting: AtomicU32::new(0),
@@ -92,8 +90,7 @@ impl Progress {
     pub(crate) fn notify(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         if self.waiting_threads.load(Ordering::SeqCst) > 0 {
-            let everybody = u32::MAX >> 1;
-            let _ = futex::wake(&self.generation, futex::Flags::PRIVATE, everybody);
+            self.generation.wake_all();
         }
         if self.tasks_are_waiting.swap(0, Ordering::SeqCst) > 0 {
             let tasks = std::mem::take(
@@ -121,10 +118,8 @@ impl Progress {
             if left == Some(Duration::ZERO) {
                 break None;
             }
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             // A time-out, a signal or a change: look again.
-            let flags = futex::Flags::PRIVATE;
-            let _ = futex::wait(&self.generation, flags, generation, timeout.as_ref());
+            let _ = self.generation.wait(generation, left);
         };
         self.waiting_threads.fetch_sub(1, Ordering::SeqCst);
         answer

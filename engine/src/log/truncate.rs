@@ -14,8 +14,6 @@
 //! Threads: one at a time; appends and checkpoints wait meanwhile, reads go on.
 //! Crash: the log as it was, perhaps with a temporary file; or as the truncation leaves it.
 
-use std::sync::{Arc, PoisonError};
-
 use super::core::{Core, Driver, Maintenance};
 use super::open::Opening;
 use crate::checkpoint::DirectoryInDoubt;
@@ -28,6 +26,8 @@ use crate::format::segment::file_name;
 use crate::format::superblock::{Cut, Restore, Truncations};
 use crate::read::{Cursor, Way};
 use crate::superblock::SuperblockStore;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, PoisonError, thread};
 use crate::wal::steps::Producer;
 use crate::{Lsn, LsnRange};
 
@@ -100,7 +100,7 @@ impl Core {
         if state.closed {
             return Err(ChangeError::Closed);
         }
-        state.paused_by = Some(std::thread::current().id());
+        state.paused_by = Some(thread::current().id());
         let paused = Paused(self);
         while let Some(commit) = state.writer.last_commit().map(Arc::clone) {
             // Records of others may be refused because there is no room: they hear of it.
@@ -116,7 +116,7 @@ impl Core {
     /// Whoever wrote last may still be about to leave.
     fn wait_for_driver(&self) {
         while self.lock_state().driver != Driver::Nobody {
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
@@ -242,7 +242,7 @@ impl Core {
         *maintenance = Maintenance { opened_at_ms, self_test_pending, ..renewed };
         self.segments.handle_truncated(segments);
         self.scrub.forget_from(self.segments.sealed_end());
-        self.epoch.store(epoch.get(), std::sync::atomic::Ordering::Release);
+        self.epoch.store(epoch.get(), Ordering::Release);
         *self.lock_epochs() = epochs;
         self.lock_state().writer = writer;
         Ok(())

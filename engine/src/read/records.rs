@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::cursor::{Cursor, Way, read_failed};
 use super::log_reader::Snapshot;
@@ -17,6 +17,7 @@ use crate::format::version::Fault;
 use crate::log::core::Core;
 use crate::record::{BatchBytes, Record, RecordRef};
 use crate::segments::{Segment, Segments};
+use crate::sync::Instant;
 use crate::wal::index::Index;
 use crate::{Epoch, Lsn, LsnRange};
 

@@ -11,15 +11,12 @@
 //!
 //! Threads: any.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::thread::{Timespec, futex};
-
 use crate::AppendError;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Futex, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const PENDING: u32 = 0;
 const DURABLE: u32 = 1;
@@ -30,7 +27,7 @@ const LEAD: u32 = 3;
 /// The end of one batch, to be waited for by any number of threads and tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Commit {
-    state: AtomicU32,
+    state: Futex,
     failure: OnceLock<AppendError>,
     tasks: Mutex<Vec<Waker>>,
 }
@@ -58,7 +55,6 @@ impl Commit {
 
     /// Blocks until the batch ends, somebody is asked to lead, or the time is over.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Wake {
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         loop {
             if let Some(ended) = self.ended() {
                 return Wake::Ended(ended);
@@ -66,12 +62,9 @@ impl Commit {
             if self.state.load(Ordering::Acquire) == LEAD {
                 return Wake::Lead;
             }
-            let flags = futex::Flags::PRIVATE;
-            let waited = futex::wait(&self.state, flags, PENDING, timeout.as_ref());
-            if waited == Err(Errno::TIMEDOUT) {
+            if self.state.wait(PENDING, timeout) {
                 return Wake::TimedOut;
             }
-            // Any other error means that the word changed or a signal came: look again.
         }
     }
 
@@ -79,7 +72,7 @@ impl Commit {
     pub(crate) fn ask_to_lead(&self) {
         let asked = self.state.compare_exchange(PENDING, LEAD, Ordering::AcqRel, Ordering::Acquire);
         if asked.is_ok() {
-            let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
+            self.state.wake_one();
         }
     }
 
@@ -101,8 +94,7 @@ impl Commit {
         };
         let before = self.state.swap(state, Ordering::AcqRel);
         assert!(before == PENDING || before == LEAD, "a batch ends once");
-        let everybody = u32::MAX >> 1;
-        let _ = futex::wake(&self.state, futex::Flags::PRIVATE, everybody);
+        self.state.wake_all();
         let tasks = std::mem::take(&mut *self.tasks());
         for task in tasks {
             task.wake();
@@ -123,7 +115,7 @@ impl Commit {
         self.ended().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
+    fn tasks(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

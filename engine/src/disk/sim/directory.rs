@@ -9,13 +9,13 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
 
 use super::file::{Inode, SimFile};
 use super::names::Node;
 use super::queue::SimQueue;
 use super::state::{OperationKind, READ_ONLY, Shared, State, Step};
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry, WriteQueue};
+use crate::sync::{Arc, MutexGuard};
 
 /// A handle to a simulated disk of one directory; a clone is another handle to the same disk.
 ///

@@ -10,12 +10,12 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::image::{Image, SECTOR_BYTES, Standing, View};
 use super::outcome::Outcome;
 use super::state::{OperationKind, READ_ONLY, Shared, State, Step};
 use crate::disk::{Access, Aligned, DiskFile, Mapping};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const FILE_BYTES_MAX: u64 = 4 << 30;
 

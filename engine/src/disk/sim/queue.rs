@@ -13,13 +13,13 @@
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::file::{Inode, SimFile, shorten};
 use super::image::Standing;
 use super::state::{OperationKind, Shared, State, Step};
 use crate::disk::{Completion, Shared as Bytes, Waker, Write, WriteQueue};
+use crate::sync::{Arc, MutexGuard, PoisonError};
 
 /// See the module.
 pub(super) struct SimQueue {

@@ -10,13 +10,13 @@
 //! Threads: any; locks are taken in the order state, then file.
 
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::digest::Digest;
 use super::faults::{Effect, Faults, Target};
 use super::names::Names;
 use super::outcome::Outcome;
 use super::random::Random;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The kind of the errors that an operation gives while the power is out, and a handle from before a
 /// power cut for ever. Nothing else gives it.
