@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use crate::checkpoint::DirectoryInDoubt;
 use crate::disk::{Access, Aligned, Disk, DiskFile};
-use crate::error::is_of_the_file;
+use crate::error::{IoFailure, is_of_the_file};
 use crate::format::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES};
 use crate::format::bytes::{to_u64, to_usize};
 use crate::format::fork::{ForkHeader, HEADER_BYTES, file_name};
+use crate::format::superblock::Restore;
 use crate::format::version::Fault;
 use crate::log::maintenance::remove_if_there;
 use crate::names::{RESERVE_FILE_NAME, TEMPORARY_SUFFIX};
@@ -152,8 +153,28 @@ fn open(
     })
 }
 
-/// The first batch of the fork at this LSN and epoch, whole.
+/// The first batch of a fork, of which some records were kept and have to be appended again.
+///
+/// # Errors
+/// When the fork is missing or damaged: what was kept is then lost, unless it comes back.
 pub(crate) fn first_batch(
+    disk: &dyn Disk,
+    log_id: u128,
+    restore: Restore,
+) -> Result<(BatchHeader, Vec<u8>), IoFailure> {
+    let Restore { end_lsn, epoch } = restore;
+    let name = file_name(end_lsn, epoch);
+    let failed = |error| IoFailure::new("restore from", &name, error);
+    match read_first_batch(disk, log_id, end_lsn, epoch).map_err(failed)? {
+        Ok((header, batch)) if (header.base_lsn..header.end_lsn()).contains(&end_lsn) => {
+            Ok((header, batch))
+        }
+        Ok(_) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, "another batch"))),
+        Err(fault) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, fault.to_string()))),
+    }
+}
+
+fn read_first_batch(
     disk: &dyn Disk,
     log_id: u128,
     lsn: Lsn,

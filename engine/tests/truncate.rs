@@ -322,3 +322,37 @@ fn appenders_wait_while_the_log_is_truncated() {
     assert!(!matches!(closed, Err(AppendError::Poisoned(_))), "{closed:?}");
     std::fs::remove_dir_all(&directory).expect("it was made here");
 }
+
+/// The power goes while a cut in the middle of a batch is finished, and the fork that holds what was kept of
+/// it is damaged meanwhile: the log does not open without it, and nothing is changed.
+#[test]
+fn without_the_fork_what_was_kept_is_not_given_up() {
+    let config = config();
+    let mut refusals = 0;
+    for cut in 1..80 {
+        let (disk, mut model, log) = new_log(&config);
+        model.append_batch(&log).expect("nothing fails");
+        let lsn = Lsn::new(log.end_lsn().get() - 1);
+        disk.cut_at(disk.operations() + cut);
+        let was_cut = model.truncate(&log, lsn).is_err();
+        drop(log);
+        disk.restart_losing_all();
+        let forks: Vec<String> =
+            disk.files().into_iter().filter(|name| name.ends_with(".fork")).collect();
+        if !was_cut || forks.is_empty() {
+            continue;
+        }
+        disk.flip_bit(&forks[0], 8 * 4200);
+        let before: Vec<_> = disk.files().iter().map(|name| disk.read_file(name)).collect();
+        let opened = Log::open_on(Arc::new(disk.clone()), config.clone());
+        let Err(error) = opened else { continue };
+        refusals += 1;
+        assert!(error.to_string().contains(".fork"), "{error}");
+        let after: Vec<_> = disk.files().iter().map(|name| disk.read_file(name)).collect();
+        assert_eq!(before, after, "nothing was changed");
+        disk.flip_bit(&forks[0], 8 * 4200);
+        let report = model.check(&disk, &config);
+        assert_eq!(report.end_lsn, lsn);
+    }
+    assert!(refusals > 2, "the state was reached: {refusals}");
+}

@@ -11,6 +11,7 @@ pub(crate) const SUPERBLOCK: &[u8; 4] = b"CLsb";
 pub(crate) const WATERMARK: &[u8; 4] = b"CLwm";
 pub(crate) const CHECKPOINT: &[u8; 4] = b"CLcp";
 pub(crate) const PARITY: &[u8; 4] = b"CLpa";
+pub(crate) const FORK: &[u8; 4] = b"CLfk";
 
 const BATCH_HEADER_BYTES: usize = 128;
 const BATCH_BODY_CHECKSUM_AT: usize = 100;

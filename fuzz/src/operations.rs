@@ -4,7 +4,8 @@
 //!  O1. What was acknowledged is there after any power cut and any fault, at its LSN, as it was.
 //!  O2. What is there is a prefix of what was appended; nothing is damaged or lost to recovery.
 //!  O3. Everything below `durable_lsn` can be read, unless a read was made to fail.
-//!  O4. What was trimmed stays trimmed; the cell is what was set last, or what was being set.
+//!  O4. What was trimmed stays trimmed, and what was truncated is gone, all of it or, when that was cut
+//!      short, nothing; the cell is what was set last, or what was being set.
 //!  O5. A ticket ends well only for its own records. A record that was given up is reported: as the error
 //!      of its ticket, or, for a buffered one, by the next `sync`.
 //!  O6. Readers never see damage, whatever is recycled under them.
@@ -108,6 +109,10 @@ enum Operation {
     },
     SetClock {
         ms: u32,
+    },
+    /// Gives up the records from one on, when all are durable.
+    Truncate {
+        record: u16,
     },
 }
 

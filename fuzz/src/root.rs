@@ -1,5 +1,5 @@
 //! Any bytes as the structures around the batches: superblock, watermark, segment header, trailer, the
-//! headers of checkpoints and parity, and the names of files.
+//! headers of checkpoints, parity and forks, and the names of files.
 //!
 //! Properties
 //!  R1. Decoding answers, whatever the bytes are.
@@ -7,6 +7,7 @@
 
 use cairnlog_engine::Lsn;
 use cairnlog_engine::format::checkpoint::{self, CheckpointHeader};
+use cairnlog_engine::format::fork::{self, ForkHeader};
 use cairnlog_engine::format::parity::{self, Layout, ParityHeader, UNIT_BYTES};
 use cairnlog_engine::format::segment::{SegmentHeader, Trailer, file_name, parse_file_name};
 use cairnlog_engine::format::superblock::{CELL_BYTES_MAX, COPY_BYTES, Superblock};
@@ -26,6 +27,7 @@ pub fn check(bytes: &[u8]) {
         (forge::WATERMARK, BLOCK_BYTES),
         (forge::CHECKPOINT, checkpoint::HEADER_BYTES),
         (forge::PARITY, parity::HEADER_BYTES),
+        (forge::FORK, fork::HEADER_BYTES),
     ] {
         let mut block = forge::start(bytes, magic, length);
         forge::seal_root(&mut block);
@@ -63,6 +65,10 @@ fn check_all(bytes: &[u8]) {
     }
     if let Ok(header) = CheckpointHeader::decode(bytes) {
         assert!(header.lsn >= Lsn::FIRST && header.file_bytes() >= header.content_bytes);
+    }
+    if let Ok(header) = ForkHeader::decode(bytes) {
+        assert!(Lsn::FIRST <= header.lsn && header.lsn <= header.end_lsn);
+        assert!(header.content_bytes.is_multiple_of(u64::from(header.block_bytes)));
     }
     if let Ok(header) = ParityHeader::decode(bytes) {
         let layout = Layout::of(header.segment_bytes);

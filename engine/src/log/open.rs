@@ -17,6 +17,7 @@ use super::progress::Progress;
 use crate::config::{BUFFER_BATCHES, Config};
 use crate::disk::{ALIGNMENT, Access, Disk, Entry, EntryKind, OsDisk, Pool};
 use crate::error::{IoFailure, OpenError};
+use crate::fork;
 use crate::format::batch::EpochStart;
 use crate::format::checkpoint::Kind;
 use crate::format::segment::file_name;
@@ -211,6 +212,7 @@ impl Opening {
             let directory = disk.describe();
             return Err(OpenError::Damaged { directory, report: Box::new(report) });
         }
+        self.check_restore(found.end.lsn)?;
         self.superblock.mend()?;
         // Names that a killed process gave are in the cache only, until now.
         disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))?;
@@ -237,6 +239,15 @@ impl Opening {
             }
         })?;
         Ok((found, report))
+    }
+
+    /// Whether records that have to be appended again can be: else nothing is changed.
+    fn check_restore(&self, end_lsn: Lsn) -> Result<(), OpenError> {
+        let Superblock { restore, log_id, .. } = *self.superblock.current();
+        if end_lsn < restore.end_lsn {
+            fork::first_batch(&*self.disk, log_id, restore)?;
+        }
+        Ok(())
     }
 
     /// Removes what crashes left beside the log, and finds what can be used again.

@@ -24,6 +24,7 @@ use crate::format::batch::{BatchHeader, Records, producer_runs};
 use crate::format::fork::ForkHeader;
 use crate::format::segment::file_name;
 use crate::format::superblock::{Cut, Restore, Truncations};
+use crate::format::version::Fault;
 use crate::read::{Cursor, Way};
 use crate::superblock::SuperblockStore;
 use crate::sync::atomic::Ordering;
@@ -269,19 +270,15 @@ impl Core {
     }
 
     fn restore(&self, restore: Restore) -> Result<(), OpenError> {
-        let Restore { end_lsn, epoch } = restore;
-        let name = crate::format::fork::file_name(end_lsn, epoch);
-        let failed = |error| IoFailure::new("restore from", &name, error);
-        let damaged = |fault: crate::format::version::Fault| {
-            failed(std::io::Error::new(std::io::ErrorKind::InvalidData, fault.to_string()))
-        };
-        let batch = fork::first_batch(&*self.disk, self.log_id, end_lsn, epoch).map_err(failed)?;
-        let (header, bytes) = batch.map_err(damaged)?;
-        let records = records_of(&header, &bytes).map_err(damaged)?;
+        let (header, bytes) = fork::first_batch(&*self.disk, self.log_id, restore)?;
+        let records = records_of(&header, &bytes).map_err(|fault| {
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidData, fault.to_string());
+            IoFailure::new("restore from", "a fork", error)
+        })?;
         // An earlier try may have come as far as this.
         let start_lsn = self.lock_state().writer.end_lsn();
         let skipped = start_lsn.get().saturating_sub(header.base_lsn.get());
-        let kept = end_lsn.get().saturating_sub(header.base_lsn.get());
+        let kept = restore.end_lsn.get().saturating_sub(header.base_lsn.get());
         let (mut at, kept) = (index_of(skipped), index_of(kept).min(records.len()));
         while at < kept {
             let (producer, end) = run_at(&header, &bytes, at);
@@ -290,7 +287,10 @@ impl Core {
                 AppendError::Full(failure)
                 | AppendError::NoSegment(failure)
                 | AppendError::Poisoned(failure) => failure,
-                other => failed(std::io::Error::other(other.to_string())),
+                other => {
+                    let error = std::io::Error::other(other.to_string());
+                    IoFailure::new("append", "what was restored", error)
+                }
             })?;
             at = end;
         }
@@ -313,10 +313,7 @@ fn index_of(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-fn records_of<'a>(
-    header: &BatchHeader,
-    batch: &'a [u8],
-) -> Result<Vec<&'a [u8]>, crate::format::version::Fault> {
+fn records_of<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Vec<&'a [u8]>, Fault> {
     let mut places = Records::new(header);
     let mut records = Vec::new();
     while let Some(place) = places.next_in(batch)? {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use cairnlog_engine::disk::sim::SimDisk;
+use cairnlog_engine::disk::sim::{OperationKind, SimDisk};
 use cairnlog_engine::format::batch::{BatchHeader, HEADER_BYTES};
 use cairnlog_engine::format::segment::{SegmentHeader, Trailer};
 use cairnlog_engine::format::superblock::Superblock;
@@ -15,7 +15,7 @@ use cairnlog_engine::{Log, Lsn};
 
 use crate::model::{BLOCK_BYTES, Model, config};
 
-const IMAGES: usize = 5;
+const IMAGES: usize = 7;
 const SMALL: usize = 300;
 const LARGE: usize = 14 << 10;
 const ROOT_BYTES: usize = 4096;
@@ -54,6 +54,9 @@ fn build(number: usize) -> Image {
             maker.lose_power();
             maker.live(LARGE, 3).close().expect("nothing fails");
         }
+        // A truncation that a crash cut short, and one that did not.
+        4 => maker.truncate(true),
+        5 => maker.truncate(false),
         _ => {
             let _ = maker.live(LARGE, 9);
             let log = maker.live(SMALL, 3);
@@ -108,6 +111,27 @@ impl Maker {
         self.disk.restart(4);
     }
 
+    /// Truncates between two batches, over a segment; with `unfinished` until only the cut is recorded.
+    fn truncate(&mut self, unfinished: bool) {
+        let log = self.live(LARGE, 6);
+        let lsn = Lsn::new(5);
+        if unfinished {
+            // The first file that is removed comes behind the cut.
+            self.disk.fail_nth(OperationKind::Remove, 2, std::io::ErrorKind::Other);
+            assert!(log.truncate(lsn).is_err());
+            drop(log);
+            self.disk.restart_keeping_all();
+            let copies = self.disk.read_file("superblock");
+            let copy = Superblock::decode(&copies[..ROOT_BYTES]).expect("a whole one");
+            assert!(copy.cut.is_pending(), "the cut is recorded, and not finished");
+        } else {
+            log.truncate(lsn).expect("nothing fails");
+            log.close().expect("nothing fails");
+        }
+        self.model.acknowledged = lsn;
+        self.model.truncate(lsn);
+    }
+
     fn finish(self) -> Image {
         let disk = &self.disk;
         let files: BTreeMap<String, Vec<u8>> =
@@ -115,6 +139,8 @@ impl Maker {
         let watermark = files["watermark"].chunks(ROOT_BYTES).flat_map(Watermark::decode);
         let newest = watermark.max_by_key(|watermark| watermark.sequence);
         let promised = newest.map_or(Lsn::FIRST, |watermark| watermark.durable_lsn);
+        // What was truncated since is promised no more.
+        let promised = promised.min(self.model.acknowledged);
         let structures = files.values().flat_map(|file| structures(file)).collect();
         let (model, middle_ms) = (self.model, self.middle_ms);
         Image { files, model, promised, middle_ms, structures }

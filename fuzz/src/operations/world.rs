@@ -10,7 +10,8 @@ use std::sync::Arc;
 use cairnlog_engine::disk::sim::{OperationKind, POWER_CUT, SimDisk};
 use cairnlog_engine::format::version::Fault;
 use cairnlog_engine::{
-    AppendError, ChangeError, IoFailure, Log, Lsn, OpenError, Records, Ticket, Verdict, verify_on,
+    AppendError, ChangeError, IoFailure, Log, Lsn, OpenError, ReadError, Records, Ticket, Verdict,
+    verify_on,
 };
 
 use super::Operation;
@@ -49,6 +50,8 @@ pub(super) struct World {
     /// What the log has above the acknowledged records may not be what the model has there.
     pub(super) is_unsure: bool,
     pub(super) first: Lsn,
+    /// Where a truncation was begun whose end is not known.
+    truncating: Option<Lsn>,
     /// What the cell may be: the last one set, and those that were being set since.
     cells: Vec<Vec<u8>>,
     /// A sync of the directory may have failed: on this disk nothing makes names durable any more
@@ -82,6 +85,7 @@ impl World {
             owes_error: false,
             is_unsure: false,
             first: Lsn::FIRST,
+            truncating: None,
             cells: vec![Vec::new()],
             names_may_be_stuck: false,
             iterator: None,
@@ -98,6 +102,7 @@ impl World {
     pub(super) fn run(&mut self, operation: &Operation) {
         match *operation {
             Operation::Trim { record } => self.trim(record),
+            Operation::Truncate { record } => self.truncate_log(record),
             Operation::SetCell { bytes } => self.set_cell(bytes),
             Operation::Close => self.close(),
             Operation::CutPower { operations } => {
@@ -177,6 +182,39 @@ impl World {
         }
     }
 
+    fn truncate_log(&mut self, record: u16) {
+        self.drop_readers();
+        self.run_append(&Operation::WaitForAll);
+        self.run_append(&Operation::Sync);
+        let (lsn, durable) = (self.some_lsn(record), self.log().durable_lsn());
+        if self.is_unsure || durable < self.model.end_lsn() {
+            return;
+        }
+        self.truncating = Some(lsn);
+        match self.log().truncate(lsn) {
+            Ok(truncated) => {
+                assert_eq!(truncated.given_up, lsn..durable, "O4");
+                self.truncated(lsn);
+            }
+            Err(ChangeError::OutOfRange { .. }) => assert!(lsn > durable),
+            Err(ChangeError::NotTruncated(failure)) if failure.source.kind() != POWER_CUT => {}
+            Err(ChangeError::Unreadable(ReadError::Io(failure)))
+                if failure.source.kind() != POWER_CUT => {}
+            Err(
+                ChangeError::NotTruncated(failure)
+                | ChangeError::Unreadable(ReadError::Io(failure))
+                | ChangeError::Poisoned(failure),
+            ) => self.reopen(Some(&failure)),
+            Err(error) => panic!("truncating: {error}"),
+        }
+        self.truncating = None;
+    }
+
+    fn truncated(&mut self, lsn: Lsn) {
+        self.model.acknowledged = lsn;
+        self.truncate(lsn);
+    }
+
     fn set_cell(&mut self, bytes: u8) {
         let cell = vec![bytes; usize::from(bytes) * 4];
         self.cells.push(cell.clone());
@@ -254,6 +292,9 @@ impl World {
                     assert_torn_at_worst(&report.verdict);
                     assert!(report.first_lsn >= self.first, "O4: what was trimmed is back");
                     self.first = report.first_lsn;
+                    if self.truncating.take() == Some(report.end_lsn) {
+                        self.truncated(report.end_lsn);
+                    }
                     self.truncate(report.end_lsn);
                     self.take_over(log);
                     return;
