@@ -8,7 +8,9 @@
 //! Invariants
 //!  B1. Parity is taken only of bytes whose batches were verified, in one reading: rot is never
 //!      protected.                                          test `a_damaged_segment_gets_no_parity`
-//!  B2. A segment is mended by a new file that takes its name when all of it is on the medium and was
+//!  B2. Records that are not those whose digest was taken are damage, however whole they are, and get no
+//!      new parity.                           test `d12_records_that_were_exchanged_are_noticed`
+//!  B3. A segment is mended by a new file that takes its name when all of it is on the medium and was
 //!      read back.                                          test `a_power_cut_while_a_segment_is_mended`
 //!
 //! Bounds: one slab, one batch and the parity of a slab; `scrub_bytes_per_second`.
@@ -27,6 +29,7 @@ use crate::error::{Corruption, IoFailure};
 use crate::format::bytes::to_u64;
 use crate::format::parity::{Layout, UNIT_BYTES};
 use crate::format::segment::file_name;
+use crate::format::table::Digest;
 use crate::format::version::Fault;
 use crate::log::core::{Core, Signal};
 use crate::log::maintenance::remove_if_there;
@@ -210,7 +213,7 @@ impl Core {
             match parity.mended_slab_by(&read, slab)? {
                 Ok((_, units)) => damaged += to_u64(units),
                 // More than parity makes up for: the batches say what is left.
-                Err(_) => return Ok(Some(self.locate_damage(segment, &file)?)),
+                Err(_) => return self.check_batches(segment, &file, &parity),
             }
             if !paced.goes_on() {
                 return Ok(Some(Found::Interrupted));
@@ -233,18 +236,23 @@ impl Core {
         Paced { core: self, file: Arc::clone(file), due: Cell::new(Instant::now()), batches }
     }
 
-    /// Where the first damaged batch of a segment is.
-    fn locate_damage(&self, segment: &Arc<Segment>, file: &Arc<dyn DiskFile>) -> io::Result<Found> {
-        let mut assembler = Assembler::new(segment);
-        let layout = Layout::of(segment.header.segment_bytes);
-        for slab in 0..layout.slabs() {
-            let mut bytes = Aligned::zeroed(layout.data_units(slab) * UNIT_BYTES);
-            file.read_direct_at(&mut bytes, to_u64(slab * SLAB_BYTES))?;
-            assembler.add(&bytes);
-        }
-        Ok(match assembler.finish() {
-            Ok(_) => Found::Whole,
-            Err(corruption) => Found::Damaged(corruption),
+    /// What a segment is of which more differs than parity makes up for. `None` when every record is as it
+    /// was: then the parity is of other bytes, and worth nothing.
+    fn check_batches(
+        &self,
+        segment: &Arc<Segment>,
+        file: &Arc<dyn DiskFile>,
+        parity: &Parity,
+    ) -> io::Result<Option<Found>> {
+        Ok(match self.read_once(segment, file, None)? {
+            Ok(digest) if digest == parity.digest() => None,
+            // Records that are whole, and not those that were sealed: their parity is the only evidence.
+            Ok(_) => {
+                let (number, lsn) = (segment.number(), segment.header.base_lsn);
+                let (offset, fault) = (0, Fault::Digest);
+                Some(Found::Damaged(Corruption { segment: number, offset, lsn, fault }))
+            }
+            Err(found) => Some(found),
         })
     }
 
@@ -289,7 +297,7 @@ impl Core {
         segment: &Arc<Segment>,
         file: &Arc<dyn DiskFile>,
         mut writer: Option<&mut ParityWriter<'_>>,
-    ) -> io::Result<Result<crate::format::table::Digest, Found>> {
+    ) -> io::Result<Result<Digest, Found>> {
         let mut assembler = Assembler::new(segment);
         let layout = Layout::of(segment.header.segment_bytes);
         let paced = self.paced(file);
