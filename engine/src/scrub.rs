@@ -12,9 +12,11 @@
 //!      new parity.                           test `d12_records_that_were_exchanged_are_noticed`
 //!  B3. A segment is mended by a new file that takes its name when all of it is on the medium and was
 //!      read back.                                          test `a_power_cut_while_a_segment_is_mended`
+//!  B4. One thread at a time scrubs a segment.                 test `a_power_cut_while_two_scrub_at_once`
 //!
 //! Bounds: one slab, one batch and the parity of a slab; `scrub_bytes_per_second`.
-//! Threads: one, which pauses between pieces of a slab; a log without threads scrubs when it is told to.
+//! Threads: one, which pauses between pieces of a slab, and whoever asks for a scrub; they take turns. A
+//! log without threads scrubs when it is told to.
 //! Crash: temporary files, which the next open removes.
 
 use std::cell::Cell;
@@ -54,6 +56,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Scrub {
     pub(crate) signal: Signal,
+    /// Held by whoever scrubs a segment: two at once would write the same temporary file, and one would
+    /// rename what the other has not finished.
+    turn: Mutex<()>,
     /// The first damaged place of each segment that could not be mended.
     damage: Mutex<BTreeMap<u64, Corruption>>,
 }
@@ -175,6 +180,7 @@ impl Core {
         if self.lock_state().writer.poison().is_some() {
             return;
         }
+        let _turn = self.scrub.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let found = match self.check_parity(segment) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => self.protect(segment),

@@ -363,6 +363,40 @@ fn a_power_cut_while_a_segment_is_mended() {
     }
 }
 
+/// C9: whoever scrubs beside the log's own scrub does not rename a file that the other one still writes.
+#[test]
+fn a_power_cut_while_two_scrub_at_once() {
+    let (whole, end) = made();
+    let name = file_name(2);
+    let mut old = whole.read_file(&name);
+    for cut in 1..=40 {
+        for seed in 0..5 {
+            let disk = copy(&whole);
+            flip(&disk, &name, 9000);
+            let log = open_unscrubbed(&disk);
+            disk.cut_at(disk.operations() + cut);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| log.scrub());
+                }
+            });
+            drop(log);
+            disk.restart(cut * 7 + seed);
+            let content = disk.read_file(&name);
+            old[9000] ^= 1 << 5;
+            let is_one = content == old || content == whole.read_file(&name);
+            old[9000] ^= 1 << 5;
+            assert!(is_one, "cut {cut}, seed {seed}: neither the old nor the new");
+            for name in disk.files().iter().filter(|name| name.ends_with(".parity")) {
+                let is_whole = disk.read_file(name) == whole.read_file(name);
+                assert!(is_whole, "cut {cut}, seed {seed}: {name} has its name too early");
+            }
+            let (log, _) = open(&disk).expect("a power cut leaves it whole");
+            holds_all(log.iter(..).expect("in range"), end);
+        }
+    }
+}
+
 /// D11: a mended segment that the medium lost takes nobody's place.
 #[test]
 fn d11_a_lost_write_while_a_segment_is_mended() {
