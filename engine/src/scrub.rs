@@ -22,7 +22,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub(crate) struct Scrub {
     /// Held by whoever scrubs a segment: two at once would write the same temporary file, and one would
     /// rename what the other has not finished.
     turn: Mutex<()>,
+    /// When the disk last answered that one, by `Disk::elapsed_ms`.
+    answered_ms: AtomicU64,
     /// The first damaged place of each segment that could not be mended.
     damage: Mutex<BTreeMap<u64, Corruption>>,
 }
@@ -93,6 +95,7 @@ impl Paced<'_> {
                 piece = Aligned::zeroed(place.len());
             }
             let read = self.file.read_direct_at(&mut piece, offset + to_u64(filled))?;
+            self.core.note_scrub();
             place[..read].copy_from_slice(&piece[..read]);
             filled += read;
             self.pause(to_u64(read));
@@ -180,7 +183,9 @@ impl Core {
         if self.lock_state().writer.poison().is_some() {
             return;
         }
-        let _turn = self.scrub.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.lock_in_time(&self.scrub.turn, &self.scrub.answered_ms);
+        let Ok(_turn) = turn else { return };
+        self.note_scrub();
         let found = match self.check_parity(segment) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => self.protect(segment),
@@ -237,6 +242,10 @@ impl Core {
         Ok(Some(Found::Whole))
     }
 
+    fn note_scrub(&self) {
+        self.scrub.answered_ms.store(self.disk.elapsed_ms(), Ordering::Relaxed);
+    }
+
     fn paced(&self, file: &Arc<dyn DiskFile>) -> Paced<'_> {
         let batches = Cell::new(Counters::get(&self.counters.batches));
         Paced { core: self, file: Arc::clone(file), due: Cell::new(Instant::now()), batches }
@@ -283,7 +292,7 @@ impl Core {
                 writer.abandon();
                 return Err(error);
             }
-            let _maintenance = self.lock_maintenance();
+            let _maintenance = self.lock_maintenance_in_time().map_err(io::Error::other)?;
             if self.segments.get(number).is_none() {
                 // Dropped meanwhile.
                 writer.abandon();
@@ -336,7 +345,7 @@ impl Core {
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");
         remove_if_there(&*self.disk, &temporary)?;
         let made = self.write_mended(segment, damaged, parity, &temporary);
-        let _maintenance = self.lock_maintenance();
+        let _maintenance = self.lock_maintenance_in_time().map_err(io::Error::other)?;
         if made.is_err() || self.segments.get(segment.number()).is_none() {
             let _ = remove_if_there(&*self.disk, &temporary);
             return made;
@@ -359,6 +368,7 @@ impl Core {
         let slabs = Layout::of(bytes).slabs();
         let changed = || io::Error::other("the segment was damaged further while it was mended");
         for slab in 0..slabs {
+            self.note_scrub();
             let (content, _) = parity.mended_slab(&**damaged, slab)?.map_err(|_| changed())?;
             let start = to_u64(slab * SLAB_BYTES);
             let end = bytes.min(start + to_u64(content.len()));
@@ -376,9 +386,7 @@ impl Core {
 
     /// Why a poisoned or closed log does not scrub; for calls that ask for it.
     pub(crate) fn scrub_now(&self) -> Result<(), IoFailure> {
-        if let Some(crate::AppendError::Poisoned(failure)) = self.lock_state().writer.poison() {
-            return Err(failure.clone());
-        }
+        self.check_health()?;
         self.scrub_all();
         Ok(())
     }

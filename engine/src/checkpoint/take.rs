@@ -45,7 +45,8 @@ impl Core {
             return Err(ChangeError::OutOfRange { lsn, durable_lsn });
         }
         self.check_poison()?;
-        match self.lock_maintenance().checkpoints.first() {
+        let maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
+        match maintenance.checkpoints.first() {
             Some(newest_lsn) if lsn < *newest_lsn => {
                 return Err(ChangeError::Outdated { lsn, newest_lsn: *newest_lsn });
             }
@@ -53,12 +54,13 @@ impl Core {
             Some(newest_lsn) if lsn == *newest_lsn => return Ok(()),
             _ => {}
         }
+        drop(maintenance);
         let name = file_name(Kind::State, lsn);
         let written = files::write(&*self.disk, self.checkpoint_header(Kind::State, lsn), save);
         if let Err(error) = written {
             return Err(self.not_taken(&name, error));
         }
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         let pruned = files::prune(&*self.disk, Kind::State, self.config.checkpoints_kept);
         match pruned {
             Ok(kept) => maintenance.checkpoints = kept,

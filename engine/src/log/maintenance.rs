@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::core::{Core, Maintenance};
+use crate::Lsn;
 use crate::disk::{Access, Aligned, Disk, DiskFile};
 use crate::error::{ChangeError, IoFailure};
 use crate::format::bytes::{to_u64, to_usize};
@@ -32,7 +33,6 @@ use crate::names::{TEMPORARY_SUFFIX, spare_name};
 use crate::segments::{Segment, footer};
 use crate::stats::Counters;
 use crate::wal::steps::PreparedSegment;
-use crate::{AppendError, Lsn};
 
 /// A pause between two rounds of background work while appends go on.
 const ROUND_PAUSE: Duration = Duration::from_millis(10);
@@ -75,7 +75,7 @@ impl Core {
         }
         // Without room the next append that needs the segment says so.
         let _ = self.prepare_segment();
-        let mut maintenance = self.lock_maintenance();
+        let Ok(mut maintenance) = self.lock_maintenance_in_time() else { return false };
         let done = self
             .seal_finished()
             .and_then(|()| self.apply_retention(&mut maintenance))
@@ -109,7 +109,7 @@ impl Core {
     /// # Errors
     /// Nothing was lost: what was half made is a temporary file.
     pub(crate) fn prepare_segment(&self) -> Result<(), IoFailure> {
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time()?;
         let number = {
             let state = self.lock_state();
             if state.writer.has_next_segment() {
@@ -172,6 +172,7 @@ impl Core {
                 let piece = to_usize((bytes - offset).min(ZERO_BYTES));
                 file.write_at(&zeros[..piece], offset)?;
                 self.note_answer();
+                self.note_maintained();
                 offset += to_u64(piece);
             }
             file.sync()?;
@@ -211,6 +212,7 @@ impl Core {
 
     /// Writes the footer of a segment in which everything is durable.
     fn seal(&self, segment: &Segment) -> io::Result<()> {
+        self.note_maintained();
         let Some(file) = segment.writer() else { return Ok(()) };
         let header = &segment.header;
         let extent = segment.extent();
@@ -264,7 +266,7 @@ impl Core {
         if lsn > durable_lsn {
             return Err(ChangeError::OutOfRange { lsn, durable_lsn });
         }
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         self.check_poison()?;
         let lsn = lsn.min(maintenance.trim_limit());
         let trimmed = self.seal_finished().and_then(|()| {
@@ -286,6 +288,7 @@ impl Core {
         maintenance: &mut Maintenance,
         segment: &Arc<Segment>,
     ) -> Result<(), IoFailure> {
+        self.note_maintained();
         let (first_lsn, first_segment) = (segment.extent().end_lsn, segment.number() + 1);
         let horizon_ms = self.age_horizon_ms(maintenance).saturating_sub(CLOCK_JUMP_MAX_MS);
         let retains_by_age = self.config.retain_seconds.is_some();
@@ -356,7 +359,7 @@ impl Core {
     /// What a log does last: the engine's checkpoint, if that saves the next open some work, and how
     /// far the log is durable.
     pub(crate) fn finish_maintenance(&self) -> Result<(), IoFailure> {
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time()?;
         self.list_segments(&mut maintenance, TABLE_SEGMENTS_AT_CLOSE)?;
         if self.config.retain_seconds.is_some() {
             // Without the bound, which a life would otherwise gain each time.
@@ -375,7 +378,7 @@ impl Core {
         if bytes > bytes_max {
             return Err(ChangeError::CellTooLarge { bytes, bytes_max });
         }
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         self.check_poison()?;
         let changed = maintenance.superblock.change(|s| s.cell = cell.to_vec());
         drop(maintenance);
@@ -383,10 +386,7 @@ impl Core {
     }
 
     pub(crate) fn check_poison(&self) -> Result<(), ChangeError> {
-        match self.lock_state().writer.poison() {
-            Some(AppendError::Poisoned(failure)) => Err(ChangeError::Poisoned(failure.clone())),
-            _ => Ok(()),
-        }
+        self.check_health().map_err(ChangeError::Poisoned)
     }
 
     pub(crate) fn poisoned_by(&self, failure: IoFailure) -> ChangeError {

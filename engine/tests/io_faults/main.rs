@@ -1,4 +1,4 @@
-//! Every operation of a workload fails once, and the disk runs full: what the engine says,
+//! Every operation of a workload fails once, or never ends, and the disk runs full: what the engine says,
 //! and keeps.
 //!  P1 nothing that was acknowledged is lost, whatever failed before or after;
 //!  P5 after a failed write or sync the log is poisoned for good, and reads go on; reopening decides by
@@ -11,4 +11,5 @@
 
 mod each;
 mod full;
+mod hangs;
 mod model;
