@@ -137,6 +137,7 @@ impl Core {
             self.create_zeroed(&name)?
         };
         if std::mem::take(&mut maintenance.self_test_pending) {
+            self.note_prepared();
             self.disk.self_test(&*file, self.config.segment_bytes)?;
         }
         Ok(file)
@@ -159,6 +160,12 @@ impl Core {
         Ok(file)
     }
 
+    /// Takes note that the disk answers whoever prepares a segment, and so those who wait for that.
+    fn note_prepared(&self) {
+        self.note_answer();
+        self.note_maintained();
+    }
+
     /// Makes a file of zeros that are really written, and gives it its name only then.
     fn create_zeroed(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let (disk, bytes) = (&*self.disk, self.config.segment_bytes);
@@ -171,11 +178,11 @@ impl Core {
             while offset < bytes {
                 let piece = to_usize((bytes - offset).min(ZERO_BYTES));
                 file.write_at(&zeros[..piece], offset)?;
-                self.note_answer();
-                self.note_maintained();
+                self.note_prepared();
                 offset += to_u64(piece);
             }
             file.sync()?;
+            self.note_prepared();
             disk.rename(&temporary, name)?;
             Ok(file)
         }();
