@@ -132,7 +132,7 @@ fn run(log: &Log, appended: &Appended) -> Option<()> {
 }
 
 /// Lets time pass until a thread has ended; false when it does not, or is itself inside of the operation.
-fn ends(disk: &SimDisk, thread: &JoinHandle<()>) -> bool {
+fn ends<T>(disk: &SimDisk, thread: &JoinHandle<T>) -> bool {
     let start = Instant::now();
     let is_inside = || disk.hung_threads().contains(&thread.thread().id());
     while !thread.is_finished() && !is_inside() && start.elapsed() < A_WHILE {
@@ -220,4 +220,24 @@ fn d19_each_operation_hangs() {
         }
         println!("{kind:?}: {in_time} times everybody got an error, {but_one} times all but one");
     }
+}
+
+/// Nobody waits for the note of how far the log is durable, but whoever closes the log does.
+#[test]
+fn d19_a_log_whose_background_work_hangs_can_be_closed() {
+    let disk = SimDisk::new(1);
+    let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config());
+    let (log, appended) = (opened.expect("an empty disk opens").0, Appended::default());
+    appended.append(&log).expect("nothing hangs yet");
+    // The write of the batch, and then that of the watermark.
+    while disk.hung_threads().is_empty() {
+        disk.hang_nth(OperationKind::Write, 2);
+        appended.append(&log);
+        sleep(Duration::from_millis(20));
+    }
+    let closing = std::thread::spawn(move || went_on(log.close()).is_none());
+    assert!(ends(&disk, &closing), "it cannot be closed");
+    assert!(closing.join().expect("the error is typed"), "it is poisoned");
+    disk.restart_losing_all();
+    appended.check(&disk);
 }

@@ -426,7 +426,7 @@ pub(super) const KEEPING: &[Mutation] = &[
             "self.core.check_silence(asked_ms.max(maintained_ms))?;",
             "let _ = (asked_ms, maintained_ms);",
         )],
-        test: "io_faults::d19_each_operation_hangs",
+        test: "io_faults::d19_a_log_whose_background",
     },
     Mutation {
         what: "who waits for a durable batch hears of it after the next segment",
