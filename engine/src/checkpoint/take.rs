@@ -89,8 +89,14 @@ impl Core {
 
     /// The newest whole checkpoint of the embedder.
     pub(crate) fn newest_checkpoint(&self) -> Result<Option<CheckpointReader>, ReadError> {
-        let lsns = self.checkpoints();
-        let (found, notes) = files::newest(&*self.disk, Kind::State, &lsns, self.log_id);
+        let (lsns, (found, notes)) = loop {
+            let lsns = self.checkpoints();
+            let newest = files::newest(&*self.disk, Kind::State, &lsns, self.log_id);
+            // Those that were taken meanwhile may have removed all of these.
+            if newest.0.is_some() || self.checkpoints() == lsns {
+                break (lsns, newest);
+            }
+        };
         let first_lsn = self.segments.first().map_or(Lsn::FIRST, |s| s.header.base_lsn);
         if found.is_none() && !lsns.is_empty() && first_lsn > Lsn::FIRST {
             let error = io::Error::new(io::ErrorKind::InvalidData, notes.join("; "));
