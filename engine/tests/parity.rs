@@ -3,7 +3,7 @@
 //!     and mended by the scrub; what parity cannot make up for is a typed error, and the rest is served;
 //!  C9 a power cut while parity is written or a segment is mended leaves the old or the new.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use cairnlog_engine::disk::sim::{OperationKind, SimDisk};
@@ -369,15 +369,19 @@ fn a_power_cut_while_two_scrub_at_once() {
     let (whole, end) = made();
     let name = file_name(2);
     let mut old = whole.read_file(&name);
-    for cut in 1..=40 {
-        for seed in 0..5 {
+    for cut in 6..=30 {
+        for seed in 0..16 {
             let disk = copy(&whole);
             flip(&disk, &name, 9000);
             let log = open_unscrubbed(&disk);
             disk.cut_at(disk.operations() + cut);
+            let start = Barrier::new(2);
             std::thread::scope(|scope| {
                 for _ in 0..2 {
-                    scope.spawn(|| log.scrub());
+                    scope.spawn(|| {
+                        start.wait();
+                        log.scrub()
+                    });
                 }
             });
             drop(log);
