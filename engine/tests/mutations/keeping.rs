@@ -357,15 +357,6 @@ pub(super) const KEEPING: &[Mutation] = &[
         test: "checkpoints::a_listed_segment",
     },
     Mutation {
-        what: "checkpoints: the state is saved while records are applied",
-        edits: &[(
-            "checkpoint/state_log.rs",
-            "        let applied = self.lock_read();\n        let lsn = applied.next;",
-            "        let lsn = self.lock_read().next; std::thread::yield_now();\n        let applied = self.lock_read();",
-        )],
-        test: "checkpoints::a_checkpoint_while_others_append",
-    },
-    Mutation {
         what: "watermark: it is never made durable",
         edits: &[(
             "log/maintenance.rs",
