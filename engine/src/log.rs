@@ -27,15 +27,15 @@ use crate::checkpoint::CheckpointReader;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::epochs::StartedEpoch;
-use crate::error::{AppendError, ChangeError, Corruption, OpenError, ReadError};
-use crate::log::core::{Core, Driver};
+use crate::error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
+use crate::log::core::{Core, Driver, LOOK_PAUSE};
 use crate::read::{Records, Tail, View};
 use crate::record::Record;
 use crate::recovery::RecoveryReport;
 use crate::stats::{Counters, Stats};
 use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
-use crate::sync::{Arc, PoisonError};
+use crate::sync::{Arc, PoisonError, has_ended, pause};
 use crate::wal::commit::Commit;
 use crate::wal::steps::Producer;
 use crate::{Lsn, LsnRange};
@@ -104,6 +104,18 @@ impl Log {
         config: Config,
     ) -> Result<(Log, RecoveryReport), OpenError> {
         open::open_on(disk, config, false)
+    }
+
+    /// Opens the log on any disk, with the threads that [`Log::open`] has: for a disk of your own, and for
+    /// what a single thread cannot show, such as a disk that does not answer.
+    ///
+    /// # Errors
+    /// As for [`Log::open`].
+    pub fn open_with_threads_on(
+        disk: Arc<dyn Disk>,
+        config: Config,
+    ) -> Result<(Log, RecoveryReport), OpenError> {
+        open::open_on(disk, config, true)
     }
 
     /// Appends a record and returns its LSN when it is durable.
@@ -396,18 +408,34 @@ impl Log {
         if let Some(waker) = self.core.commit_waker.get() {
             waker.wake();
         }
-        // Those that wait for a disk that does not answer keep what they need, and the directory's lock.
-        let is_stalled = self.core.is_stalled.load(Ordering::SeqCst);
-        for thread in self.threads.drain(..).filter(|_| !is_stalled) {
-            // A thread that panicked has said so; the log is then poisoned or closed.
-            let _ = thread.join();
-        }
+        let joined = self.join_threads();
         self.core.progress.notify();
         // A poisoned log writes nothing more, not even what it knows.
-        let ended =
-            synced.and_then(|_| self.core.finish_maintenance().map_err(AppendError::Poisoned));
+        let finish = || joined.and_then(|()| self.core.finish_maintenance());
+        let ended = synced.and_then(|()| finish().map_err(AppendError::Poisoned));
         self.core.unlock_directory();
         ended
+    }
+}
+
+impl Log {
+    /// Waits until the threads have ended, as they do at once when the disk answers. Those that wait for a
+    /// disk that does not are left alone: they keep what they need, and the directory's lock.
+    fn join_threads(&mut self) -> Result<(), IoFailure> {
+        let asked_ms = self.core.disk.elapsed_ms();
+        for joined in self.threads.drain(..) {
+            while self.core.stall_interval().is_some() && !has_ended(&joined) {
+                if self.core.is_stalled.load(Ordering::SeqCst) {
+                    return self.core.check_health();
+                }
+                let maintained_ms = self.core.maintained_ms.load(Ordering::Relaxed);
+                self.core.check_silence(asked_ms.max(maintained_ms))?;
+                pause(LOOK_PAUSE);
+            }
+            // A thread that panicked has said so; the log is then poisoned or closed.
+            let _ = joined.join();
+        }
+        Ok(())
     }
 }
 

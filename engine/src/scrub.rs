@@ -8,19 +8,21 @@
 //! Invariants
 //!  B1. Parity is taken only of bytes whose batches were verified, in one reading: rot is never
 //!      protected.                                          test `a_damaged_segment_gets_no_parity`
-//!  B2. A segment is mended by a new file that takes its name when all of it is on the medium and was
+//!  B2. Records that are not those whose digest was taken are damage, however whole they are, and get no
+//!      new parity.                           test `d12_records_that_were_exchanged_are_noticed`
+//!  B3. A segment is mended by a new file that takes its name when all of it is on the medium and was
 //!      read back.                                          test `a_power_cut_while_a_segment_is_mended`
+//!  B4. One thread at a time scrubs a segment.                 test `a_power_cut_while_two_scrub_at_once`
 //!
 //! Bounds: one piece, one batch and what parity takes; slabs only while damage is mended;
 //! `scrub_bytes_per_second`.
-//! Threads: one, which pauses between pieces of a slab; a log without threads scrubs when it is told to.
+//! Threads: one, which pauses between pieces of a slab, and whoever asks for a scrub; they take turns. A
+//! log without threads scrubs when it is told to.
 //! Crash: temporary files, which the next open removes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::disk::{Aligned, DiskFile};
@@ -28,6 +30,7 @@ use crate::error::{Corruption, IoFailure};
 use crate::format::bytes::to_u64;
 use crate::format::parity::{Layout, UNIT_BYTES};
 use crate::format::segment::file_name;
+use crate::format::table::Digest;
 use crate::format::version::Fault;
 use crate::log::core::{Core, Signal};
 use crate::log::maintenance::remove_if_there;
@@ -36,6 +39,8 @@ use crate::parity::{Parity, ParityWriter, SLAB_BYTES};
 use crate::read::Assembler;
 use crate::segments::Segment;
 use crate::stats::Counters;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Far behind threads that serve somebody.
 const NICE: i32 = 19;
@@ -52,6 +57,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Scrub {
     pub(crate) signal: Signal,
+    /// Held by whoever scrubs a segment: two at once would write the same temporary file, and one would
+    /// rename what the other has not finished.
+    turn: Mutex<()>,
+    /// When the disk last answered that one, by `Disk::elapsed_ms`.
+    answered_ms: AtomicU64,
     /// The first damaged place of each segment that could not be mended.
     damage: Mutex<BTreeMap<u64, Corruption>>,
 }
@@ -86,6 +96,7 @@ impl Paced<'_> {
     /// Reads the next piece; zeros follow where the file ends.
     fn read(&self, piece: &mut Aligned, offset: u64) -> io::Result<()> {
         let filled = self.file.read_direct_at(piece, offset)?;
+        self.core.note_scrub();
         piece[filled..].fill(0);
         self.pause(to_u64(filled));
         Ok(())
@@ -168,6 +179,9 @@ impl Core {
         if self.lock_state().writer.poison().is_some() {
             return;
         }
+        let turn = self.lock_in_time(&self.scrub.turn, &self.scrub.answered_ms);
+        let Ok(_turn) = turn else { return };
+        self.note_scrub();
         let found = match self.check_parity(segment) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => self.protect(segment),
@@ -217,7 +231,7 @@ impl Core {
             match parity.mended_slab(&*file, slab)? {
                 Ok((_, units)) => damaged += to_u64(units),
                 // More than parity makes up for: the batches say what is left.
-                Err(_) => return Ok(Some(self.locate_damage(segment, &file)?)),
+                Err(_) => return self.check_batches(segment, &file, &parity),
             }
         }
         if damaged > 0 {
@@ -232,23 +246,32 @@ impl Core {
         Ok(Some(Found::Whole))
     }
 
+    fn note_scrub(&self) {
+        self.scrub.answered_ms.store(self.disk.elapsed_ms(), Ordering::Relaxed);
+    }
+
     fn paced(&self, file: &Arc<dyn DiskFile>) -> Paced<'_> {
         let batches = Cell::new(Counters::get(&self.counters.batches));
         Paced { core: self, file: Arc::clone(file), due: Cell::new(Instant::now()), batches }
     }
 
-    /// Where the first damaged batch of a segment is.
-    fn locate_damage(&self, segment: &Arc<Segment>, file: &Arc<dyn DiskFile>) -> io::Result<Found> {
-        let mut assembler = Assembler::new(segment);
-        let layout = Layout::of(segment.header.segment_bytes);
-        for slab in 0..layout.slabs() {
-            let mut bytes = Aligned::zeroed(layout.data_units(slab) * UNIT_BYTES);
-            file.read_direct_at(&mut bytes, to_u64(slab * SLAB_BYTES))?;
-            assembler.add(&bytes);
-        }
-        Ok(match assembler.finish() {
-            Ok(_) => Found::Whole,
-            Err(corruption) => Found::Damaged(corruption),
+    /// What a segment is of which more differs than parity makes up for. `None` when every record is as it
+    /// was: then the parity is of other bytes, and worth nothing.
+    fn check_batches(
+        &self,
+        segment: &Arc<Segment>,
+        file: &Arc<dyn DiskFile>,
+        parity: &Parity,
+    ) -> io::Result<Option<Found>> {
+        Ok(match self.read_once(segment, file, None)? {
+            Ok(digest) if digest == parity.digest() => None,
+            // Records that are whole, and not those that were sealed: their parity is the only evidence.
+            Ok(_) => {
+                let (number, lsn) = (segment.number(), segment.header.base_lsn);
+                let (offset, fault) = (0, Fault::Digest);
+                Some(Found::Damaged(Corruption { segment: number, offset, lsn, fault }))
+            }
+            Err(found) => Some(found),
         })
     }
 
@@ -273,7 +296,7 @@ impl Core {
                 writer.abandon();
                 return Err(error);
             }
-            let _maintenance = self.lock_maintenance();
+            let _maintenance = self.lock_maintenance_in_time().map_err(io::Error::other)?;
             if !self.segments.has(segment) {
                 // Dropped or truncated meanwhile: the parity would be that of what is gone.
                 writer.abandon();
@@ -293,7 +316,7 @@ impl Core {
         segment: &Arc<Segment>,
         file: &Arc<dyn DiskFile>,
         mut writer: Option<&mut ParityWriter<'_>>,
-    ) -> io::Result<Result<crate::format::table::Digest, Found>> {
+    ) -> io::Result<Result<Digest, Found>> {
         let mut assembler = Assembler::new(segment);
         let layout = Layout::of(segment.header.segment_bytes);
         let paced = self.paced(file);
@@ -326,7 +349,7 @@ impl Core {
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");
         remove_if_there(&*self.disk, &temporary)?;
         let made = self.write_mended(segment, damaged, parity, &temporary);
-        let _maintenance = self.lock_maintenance();
+        let _maintenance = self.lock_maintenance_in_time().map_err(io::Error::other)?;
         if made.is_err() || !self.segments.has(segment) {
             let _ = remove_if_there(&*self.disk, &temporary);
             return made;
@@ -349,6 +372,7 @@ impl Core {
         let slabs = Layout::of(bytes).slabs();
         let changed = || io::Error::other("the segment was damaged further while it was mended");
         for slab in 0..slabs {
+            self.note_scrub();
             let (content, _) = parity.mended_slab(&**damaged, slab)?.map_err(|_| changed())?;
             let start = to_u64(slab * SLAB_BYTES);
             let end = bytes.min(start + to_u64(content.len()));
@@ -366,9 +390,7 @@ impl Core {
 
     /// Why a poisoned or closed log does not scrub; for calls that ask for it.
     pub(crate) fn scrub_now(&self) -> Result<(), IoFailure> {
-        if let Some(crate::AppendError::Poisoned(failure)) = self.lock_state().writer.poison() {
-            return Err(failure.clone());
-        }
+        self.check_health()?;
         self.scrub_all();
         Ok(())
     }

@@ -12,10 +12,14 @@
 mod model;
 
 #[cfg(all(test, shuttle))]
-pub(crate) use model::{Condvar, Futex, Instant, Mutex, MutexGuard, RwLock, atomic, thread};
+pub(crate) use model::{
+    Condvar, Futex, Instant, Mutex, MutexGuard, RwLock, atomic, has_ended, pause, thread,
+};
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use platform::{Condvar, Futex, Instant, Mutex, MutexGuard, RwLock, atomic, thread};
-pub(crate) use std::sync::{Arc, OnceLock, PoisonError, Weak};
+pub(crate) use platform::{
+    Condvar, Futex, Instant, Mutex, MutexGuard, RwLock, atomic, has_ended, pause, thread,
+};
+pub(crate) use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 
 #[cfg(not(all(test, shuttle)))]
 mod platform {
@@ -28,6 +32,16 @@ mod platform {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
     pub(crate) use std::thread;
     pub(crate) use std::time::Instant;
+
+    /// Lets others go on for so long.
+    pub(crate) fn pause(time: Duration) {
+        thread::sleep(time);
+    }
+
+    /// Whether a thread can be joined without waiting.
+    pub(crate) fn has_ended(thread: &thread::JoinHandle<()>) -> bool {
+        thread.is_finished()
+    }
 
     /// A word that threads of this process wait at.
     #[derive(Debug, Default)]

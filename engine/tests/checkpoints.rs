@@ -79,7 +79,9 @@ fn retention_stops_at_the_oldest_checkpoint() {
     let (log, _) = Log::open_on(Arc::new(disk.clone()), config).expect("an empty disk opens");
     log.append(b"one").expect("nothing fails");
     log.checkpoint(log.durable_lsn(), save_text("state")).expect("nothing fails");
-    fill(&log, 5);
+    for _ in 0..40 {
+        log.append(&[7; 9000]).expect("nothing fails");
+    }
     assert_eq!(log.first_lsn(), Lsn::FIRST, "the records after the checkpoint are needed");
 }
 
@@ -288,6 +290,28 @@ fn a_checkpoint_is_at_an_exact_lsn() {
     assert_eq!(report.records_replayed, 201 - checkpoint_lsn.get());
     assert!(report.records_replayed < 40, "{report:?}");
     store.read(|state| assert_eq!(state.sums, expected_sums(200)));
+}
+
+/// What it holds is what its LSN says, whoever appends meanwhile.
+#[test]
+fn a_checkpoint_while_others_append() {
+    let disk = SimDisk::new(1);
+    let (store, _) = open_state(&disk).expect("an empty disk opens");
+    std::thread::scope(|scope| {
+        let appends = scope.spawn(|| {
+            for _ in 0..400 {
+                append_some(&store, 1, &mut 0).expect("nothing fails");
+            }
+        });
+        while !appends.is_finished() {
+            store.checkpoint().expect("nothing fails");
+            let newest = store.log().newest_checkpoint().expect("it is whole");
+            let mut newest = newest.expect("one was taken");
+            let mut last = [0; 8];
+            newest.read_exact(&mut last).expect("it was checked");
+            assert_eq!(u64::from_le_bytes(last) + 1, newest.lsn().get());
+        }
+    });
 }
 
 /// D8: for every byte range of the newest one.

@@ -2,42 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
-use cairnlog_engine::disk::Disk;
 use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::*;
 
-fn small() -> Config {
-    let mut config = Config::with_segment_bytes(64 << 10);
-    config.block_bytes = 512;
-    config.record_bytes_max = 20 << 10;
-    config.batch_bytes_max = 4 << 10;
-    config.inflight_bytes_max = 512 << 10;
-    config
-}
+mod common;
 
-fn sim(disk: &SimDisk) -> Arc<dyn Disk> {
-    Arc::new(disk.clone())
-}
-
-/// Runs `test` on its own thread; a hang becomes a failure.
-fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
-    let (done, wait) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        test();
-        let _ = done.send(());
-    });
-    match wait.recv_timeout(Duration::from_secs(seconds)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs"),
-        _ => {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic)
-            }
-        }
-    }
-}
+use common::{config as small, sim, within};
 
 fn seal(block: &mut [u8], at: usize) {
     let mut hasher = crc32fast::Hasher::new();

@@ -101,6 +101,21 @@ fn a_lost_write_is_noticed() {
     every_write("lost", |disk, nth| disk.lose_nth_write(nth));
 }
 
+/// D11: of the two copies of the superblock the newer one serves.
+#[test]
+fn a_lost_write_of_a_superblock_copy_costs_nothing() {
+    for nth in 1..=2 {
+        let disk = SimDisk::new(1);
+        let log = open(&disk).expect("nothing lies yet");
+        log.set_cell(b"old").expect("nothing fails");
+        disk.lose_nth_write(nth);
+        log.set_cell(b"new").expect("as far as it knows");
+        disk.restart_losing_all();
+        drop(log);
+        assert_eq!(open(&disk).expect("one copy is enough").cell(), b"new", "copy {nth}");
+    }
+}
+
 /// D10.
 #[test]
 fn a_misdirected_write_is_noticed() {

@@ -1,22 +1,12 @@
 //! Edges of sealing, trimming and opening that a second review found; each failed first.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use cairnlog_engine::disk::Disk;
 use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::*;
-use std::sync::Arc;
 
-fn small() -> Config {
-    let mut config = Config::with_segment_bytes(64 << 10);
-    config.block_bytes = 512;
-    config.record_bytes_max = 20 << 10;
-    config.batch_bytes_max = 4 << 10;
-    config.inflight_bytes_max = 512 << 10;
-    config
-}
-fn sim(disk: &SimDisk) -> Arc<dyn Disk> {
-    Arc::new(disk.clone())
-}
+mod common;
+
+use common::{config as small, sim};
 
 /// A power cut while a footer is written leaves a trailer without its index: damage for ever.
 #[test]

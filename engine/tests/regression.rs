@@ -5,47 +5,21 @@ use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cairnlog_engine::disk::sim::{OperationKind, SimDisk};
 use cairnlog_engine::disk::{Access, Disk, DiskFile, Entry, WriteQueue};
 use cairnlog_engine::*;
 
-fn small() -> Config {
-    let mut config = Config::with_segment_bytes(64 << 10);
-    config.block_bytes = 512;
-    config.record_bytes_max = 20 << 10;
-    config.batch_bytes_max = 4 << 10;
-    config.inflight_bytes_max = 512 << 10;
-    config
-}
+mod common;
 
-fn sim(disk: &SimDisk) -> Arc<dyn Disk> {
-    Arc::new(disk.clone())
-}
+use common::{config as small, sim, within};
 
 fn scratch(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("cairn-finding-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
     path
-}
-
-/// Runs `test` on its own thread; a hang becomes a failure.
-fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
-    let (done, wait) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        test();
-        let _ = done.send(());
-    });
-    match wait.recv_timeout(Duration::from_secs(seconds)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs"),
-        _ => {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic)
-            }
-        }
-    }
 }
 
 /// A disk in front of another one, with hooks.
@@ -572,12 +546,13 @@ fn closing_does_not_wait_for_the_watermark() {
 fn an_idle_log_is_not_stalled() {
     let scratch = scratch("idle");
     let mut config = Config::with_segment_bytes(64 << 10);
-    config.stall_deadline_ms = 400;
+    // A busy disk may take its time: with 40 ms this failed now and then.
+    config.stall_deadline_ms = 200;
     // The first thread drives for a while before it asks the disk.
-    config.commit_delay_us = 200_000;
+    config.commit_delay_us = 150_000;
     let (log, _) = Log::open(&scratch, config).expect("it is made");
-    for round in 0..3 {
-        std::thread::sleep(Duration::from_millis(500));
+    for round in 0..5 {
+        std::thread::sleep(Duration::from_millis(300));
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| log.append(b"after a pause").expect("nothing fails"));

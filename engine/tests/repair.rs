@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cairnlog_engine::disk::sim::SimDisk;
+use cairnlog_engine::disk::sim::{PowerCut, SimDisk};
 use cairnlog_engine::format::batch::BatchHeader;
+use cairnlog_engine::format::checkpoint::{Kind, file_name as checkpoint_name};
 use cairnlog_engine::format::segment::file_name;
 use cairnlog_engine::{
-    Config, Inspected, Log, LogReader, Lsn, OpenError, ReadError, RepairError, RepairReport,
+    Config, Epoch, Inspected, Log, LogReader, Lsn, OpenError, ReadError, RepairError, RepairReport,
     RepairStep, inspect_on, repair_on, verify_on,
 };
 
@@ -33,13 +34,18 @@ fn record(lsn: u64) -> Vec<u8> {
 
 /// A closed log of three sealed segments and an active one, its batches, and its end.
 fn made(parity: bool) -> (SimDisk, Vec<BatchHeader>, Lsn) {
+    made_of(4, parity)
+}
+
+/// The same with so many segments; of more than four, the engine's checkpoint lists the sealed ones.
+fn made_of(segments: u64, parity: bool) -> (SimDisk, Vec<BatchHeader>, Lsn) {
     let disk = SimDisk::new(1);
     let (log, _) = Log::open_on(Arc::new(disk.clone()), config(parity)).expect("an empty disk");
     let mut in_active = 0;
     while in_active < 6 {
         let next = log.end_lsn().get();
         log.append_batch(&[record(next), record(next + 1)]).expect("nothing fails");
-        in_active += u32::from(log.stats().segments == 4);
+        in_active += u32::from(log.stats().segments == segments);
     }
     let end = log.end_lsn();
     log.close().expect("nothing fails");
@@ -57,6 +63,14 @@ fn made(parity: bool) -> (SimDisk, Vec<BatchHeader>, Lsn) {
 
 fn files(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {
     disk.files().into_iter().map(|name| (name.clone(), disk.read_file(&name))).collect()
+}
+
+fn copy(disk: &SimDisk) -> SimDisk {
+    let copied = SimDisk::new(2);
+    for (name, content) in files(disk) {
+        copied.write_file(&name, &content);
+    }
+    copied
 }
 
 fn flip(disk: &SimDisk, segment: u64, offset: u64) {
@@ -138,10 +152,7 @@ fn lost_records_are_an_error_and_the_rest_is_served() {
         let is_last = number + 1 == batches.len();
         for at in [40, 140] {
             // Without a header nothing but the watermark says that the last batch was there.
-            let disk = SimDisk::new(2);
-            for (name, content) in files(&whole) {
-                disk.write_file(&name, &content);
-            }
+            let disk = copy(&whole);
             flip(&disk, batch.segment, batch.offset + at);
             let report = repaired(&disk);
             let lsns = batch.base_lsn..batch.end_lsn();
@@ -175,10 +186,7 @@ fn what_is_replaced_is_kept() {
 fn d13_a_missing_segment_is_bridged() {
     let (whole, batches, end) = made(false);
     for segment in 1..=4 {
-        let disk = SimDisk::new(2);
-        for (name, content) in files(&whole) {
-            disk.write_file(&name, &content);
-        }
+        let disk = copy(&whole);
         disk.remove_file(&file_name(segment));
         let of_it = || batches.iter().filter(|batch| batch.segment == segment);
         let first = of_it().map(|batch| batch.base_lsn).min().expect("some");
@@ -206,10 +214,7 @@ fn d15_a_truncated_segment_keeps_what_is_there() {
     let (whole, _, end) = made(false);
     for segment in 1..=4 {
         for bytes in [0, 512, 5000, 30_000, SEGMENT_BYTES - 512] {
-            let disk = SimDisk::new(2);
-            for (name, content) in files(&whole) {
-                disk.write_file(&name, &content);
-            }
+            let disk = copy(&whole);
             disk.truncate_file(&file_name(segment), bytes);
             let report = repaired(&disk);
             assert!(report.lost().len() < 2, "{report:?}");
@@ -223,10 +228,7 @@ fn d15_a_truncated_segment_keeps_what_is_there() {
 fn d15_a_truncated_segment_is_rebuilt_from_parity() {
     let (whole, _, end) = made(true);
     for segment in 1..=3 {
-        let disk = SimDisk::new(2);
-        for (name, content) in files(&whole) {
-            disk.write_file(&name, &content);
-        }
+        let disk = copy(&whole);
         disk.truncate_file(&file_name(segment), SEGMENT_BYTES - 8192);
         let report = repaired(&disk);
         assert_eq!(report.steps, [RepairStep::MendSegment { segment }]);
@@ -240,10 +242,7 @@ fn damaged_ends_are_made_anew() {
     let (whole, _, end) = made(false);
     for segment in 1..=3 {
         for ends in [vec![70], vec![70, SEGMENT_BYTES - 400], vec![SEGMENT_BYTES - 400]] {
-            let disk = SimDisk::new(2);
-            for (name, content) in files(&whole) {
-                disk.write_file(&name, &content);
-            }
+            let disk = copy(&whole);
             for offset in &ends {
                 flip(&disk, segment, *offset);
             }
@@ -304,36 +303,146 @@ fn what_cannot_be_repaired_says_so() {
     assert!(matches!(error, RepairError::Impossible(_)), "{error:?}");
 }
 
-/// C9: at every operation of the repair.
-#[test]
-fn a_power_cut_during_a_repair() {
-    let (whole, batches, end) = made(false);
-    let batch = batches.iter().find(|b| b.segment == 2 && b.record_count > 0).expect("some");
-    let damaged = || {
-        let disk = SimDisk::new(2);
-        for (name, content) in files(&whole) {
-            disk.write_file(&name, &content);
-        }
-        flip(&disk, 2, batch.offset + 140);
-        zero(&disk, 3, 0..512);
-        disk
-    };
-    let lost = batch.base_lsn..batch.end_lsn();
+/// A segment as it is, or kept beside the log as it was.
+fn is_kept(disk: &SimDisk, segment: u64, before: &[u8]) -> bool {
+    let name = file_name(segment);
+    let copies = format!("{name}.replaced-");
+    // A temporary file is removed by the next open.
+    let is_copy = |file: &String| file.starts_with(&copies) && !file.ends_with(".tmp");
+    let mut kept = disk.files().into_iter().filter(|file| *file == name || is_copy(file));
+    kept.any(|file| disk.read_file(&file) == before)
+}
+
+/// C9: at every operation of the repair of some segments.
+fn cut_at_every_operation(damaged: &SimDisk, segments: &[u64], lost: &[Range<Lsn>], end: Lsn) {
     for cut in 1.. {
         let mut is_done = false;
         for seed in 0..4 {
-            let disk = damaged();
+            let disk = copy(damaged);
             disk.cut_at(disk.operations() + cut);
             let repaired = repair_on(&disk, true);
-            disk.restart(cut * 7 + seed);
+            for outcome in 0..8 {
+                let disk = disk.after(PowerCut::Seeded(cut * 31 + outcome));
+                for segment in segments {
+                    let before = damaged.read_file(&file_name(*segment));
+                    assert!(is_kept(&disk, *segment, &before), "cut {cut}: segment {segment}");
+                }
+            }
+            match seed {
+                0 => disk.restart_losing_all(),
+                seed => disk.restart(cut * 7 + seed),
+            }
             is_done |= repaired.is_ok();
             let report = repair_on(&disk, true).expect("the rest is done");
-            assert!(report.lost().is_empty() || report.lost() == [lost.clone()], "cut {cut}");
-            holds_all_but(&disk, std::slice::from_ref(&lost), end);
+            assert!(repaired.is_err() || report.steps.is_empty(), "cut {cut}: it was answered");
+            assert!(report.lost().is_empty() || report.lost() == lost, "cut {cut}");
+            holds_all_but(&disk, lost, end);
         }
         if is_done {
-            assert!(cut > 20, "a repair worth cutting: {cut}");
-            break;
+            assert!(cut > 12, "a repair worth cutting: {cut}");
+            return;
         }
     }
+}
+
+/// One batch of segment 2 is damaged, and the header of segment 3.
+fn damaged_twice() -> (SimDisk, Range<Lsn>, Lsn) {
+    let (disk, batches, end) = made(false);
+    let batch = batches.iter().find(|b| b.segment == 2 && b.record_count > 0).expect("some");
+    flip(&disk, 2, batch.offset + 140);
+    zero(&disk, 3, 0..512);
+    (disk, batch.base_lsn..batch.end_lsn(), end)
+}
+
+#[test]
+fn a_power_cut_during_a_repair() {
+    let (damaged, lost, end) = damaged_twice();
+    cut_at_every_operation(&damaged, &[2, 3], &[lost], end);
+}
+
+#[test]
+fn a_power_cut_during_a_repair_from_parity() {
+    let (damaged, _, end) = made(true);
+    for segment in [2, 3] {
+        flip(&damaged, segment, 9000);
+        flip(&damaged, segment, 31_000);
+    }
+    cut_at_every_operation(&damaged, &[2, 3], &[], end);
+}
+
+/// D11: a new segment that the medium lost does not take the place of what is left of the old one.
+#[test]
+fn d11_a_lost_write_during_a_repair() {
+    let (damaged, lost, end) = damaged_twice();
+    let mut refused = 0;
+    for nth in 1..30 {
+        let disk = copy(&damaged);
+        disk.lose_nth_write(nth);
+        refused += u32::from(repair_on(&disk, true).is_err());
+        disk.restart_losing_all();
+        repair_on(&disk, true).expect("nothing lies any more");
+        holds_all_but(&disk, std::slice::from_ref(&lost), end);
+    }
+    assert!(refused > 5, "{refused} were noticed");
+}
+
+/// D6: more damage than parity makes up for. What was derived from the segment as it was goes with it.
+#[test]
+fn what_a_segment_was_is_forgotten() {
+    for parity in [true, false] {
+        let (disk, batches, end) = made_of(7, parity);
+        let listed = disk.files().iter().any(|name| name.ends_with(".segments"));
+        assert!(listed, "the engine's checkpoint lists what is damaged");
+        let of_it = batches.iter().filter(|b| b.segment == 2 && b.record_count > 0);
+        for batch in of_it.step_by(2).take(4) {
+            flip(&disk, 2, batch.offset + 140);
+        }
+        let report = repaired(&disk);
+        assert_eq!(report.lost().len(), 4, "{report:?}");
+        let verified = verify_on(&disk, &mut |_, _| {}).expect("there is a log");
+        assert!(verified.is_whole(), "{verified:?}");
+        holds_all_but(&disk, &report.lost(), end);
+    }
+}
+
+/// D8: it is kept beside the log, and the one before it serves.
+#[test]
+fn d8_a_damaged_checkpoint_is_put_aside() {
+    let (disk, _, end) = made(true);
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), config(true)).expect("it is whole");
+    for lsn in [Lsn::new(5), end] {
+        log.checkpoint(lsn, |out| out.write_all(b"state")).expect("nothing fails");
+    }
+    log.close().expect("nothing fails");
+    let name = checkpoint_name(Kind::State, end);
+    disk.flip_bit(&name, 8 * 4100);
+    let damaged = disk.read_file(&name);
+    let report = repaired(&disk);
+    disk.restart_losing_all();
+    assert_eq!(report.steps, [RepairStep::SetCheckpointAside { name: name.clone() }]);
+    let [kept] = &report.kept[..] else { panic!("{report:?}") };
+    assert!(!disk.files().contains(&name) && disk.read_file(kept) == damaged);
+    let (log, report) = Log::open_on(Arc::new(disk.clone()), config(true)).expect("repaired");
+    assert!(report.foreign.is_empty(), "{report:?}");
+    let newest = log.newest_checkpoint().expect("one is whole").expect("there is one");
+    assert_eq!((newest.lsn(), newest.passed_over().len()), (Lsn::new(5), 0));
+}
+
+/// D9: an epoch that stands in nothing but a checkpoint was promised all the same.
+#[test]
+fn d9_an_epoch_that_only_a_checkpoint_knows() {
+    let (disk, _, end) = made(true);
+    let mut promised = Epoch::NONE;
+    for life in 0..4 {
+        let (log, report) = Log::open_on(Arc::new(disk.clone()), config(true)).expect("whole");
+        if life == 3 {
+            log.checkpoint(end, |out| out.write_all(b"state")).expect("nothing fails");
+        }
+        promised = report.epoch;
+        log.close().expect("nothing fails");
+    }
+    disk.remove_file("superblock");
+    assert_eq!(repaired(&disk).steps, [RepairStep::RebuildSuperblock]);
+    let (_, report) = Log::open_on(Arc::new(disk.clone()), config(true)).expect("repaired");
+    assert!(report.epoch > promised, "{:?} was promised before {:?}", promised, report.epoch);
 }

@@ -45,7 +45,8 @@ impl Core {
             return Err(ChangeError::OutOfRange { lsn, durable_lsn });
         }
         self.check_poison()?;
-        match self.lock_maintenance().checkpoints.first() {
+        let maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
+        match maintenance.checkpoints.first() {
             Some(newest_lsn) if lsn < *newest_lsn => {
                 return Err(ChangeError::Outdated { lsn, newest_lsn: *newest_lsn });
             }
@@ -53,12 +54,13 @@ impl Core {
             Some(newest_lsn) if lsn == *newest_lsn => return Ok(()),
             _ => {}
         }
+        drop(maintenance);
         let name = file_name(Kind::State, lsn);
         let written = files::write(&*self.disk, self.checkpoint_header(Kind::State, lsn), save);
         if let Err(error) = written {
             return Err(self.not_taken(&name, error));
         }
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         let pruned = files::prune(&*self.disk, Kind::State, self.config.checkpoints_kept);
         match pruned {
             Ok(kept) => maintenance.checkpoints = kept,
@@ -87,8 +89,14 @@ impl Core {
 
     /// The newest whole checkpoint of the embedder.
     pub(crate) fn newest_checkpoint(&self) -> Result<Option<CheckpointReader>, ReadError> {
-        let lsns = self.checkpoints();
-        let (found, notes) = files::newest(&*self.disk, Kind::State, &lsns, self.log_id);
+        let (lsns, (found, notes)) = loop {
+            let lsns = self.checkpoints();
+            let newest = files::newest(&*self.disk, Kind::State, &lsns, self.log_id);
+            // Those that were taken meanwhile may have removed all of these.
+            if newest.0.is_some() || self.checkpoints() == lsns {
+                break (lsns, newest);
+            }
+        };
         let first_lsn = self.segments.first().map_or(Lsn::FIRST, |s| s.header.base_lsn);
         if found.is_none() && !lsns.is_empty() && first_lsn > Lsn::FIRST {
             let error = io::Error::new(io::ErrorKind::InvalidData, notes.join("; "));

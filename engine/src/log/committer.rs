@@ -11,7 +11,8 @@
 //!  M1. At most one thread drives.                                          asserted in `start_driving`
 //!  M2. When the driver leaves, either nothing is pending, or a waiter was asked to lead, or the commit
 //!      thread was woken.                                                   `stop_driving`
-//!  M3. Commits are finished after the published `durable_lsn` covers them, and outside of the lock.
+//!  M3. Commits are finished after the published `durable_lsn` covers them, outside of the lock, and
+//!      before the disk is asked for anything else.  test `d19_each_operation_hangs` in tests/io_faults
 //! All three are looked for in many interleavings by `interleavings`.
 //!
 //! Threads: any number of appenders, one commit thread.
@@ -57,16 +58,18 @@ impl Ended {
         self.commits.iter().any(|(ended, _)| Arc::ptr_eq(ended, commit))
     }
 
-    fn finish(self) {
-        drop(self);
+    /// Before the disk is asked for anything: whoever is to hear how a batch ended is not to wait for
+    /// another answer, which may never come.
+    fn finish(&mut self) {
+        for (commit, result) in self.commits.drain(..) {
+            commit.finish(result);
+        }
     }
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        for (commit, result) in self.commits.drain(..) {
-            commit.finish(result);
-        }
+        self.finish();
     }
 }
 
@@ -321,6 +324,7 @@ impl Core {
         match state.writer.poll_write(self.disk.now_ms()) {
             Poll::Write(write) => {
                 drop(state);
+                ended.finish();
                 let start = Instant::now();
                 self.note_answer();
                 let result = write.file.write_durable_at(&write.bytes, write.offset);
@@ -344,6 +348,7 @@ impl Core {
         ended: &mut Ended,
     ) -> MutexGuard<'a, State> {
         drop(state);
+        ended.finish();
         self.note_answer();
         let prepared = self.prepare_segment();
         let mut state = self.lock_state();
@@ -441,7 +446,7 @@ impl Core {
     }
 
     /// Leaves the wheel to whoever has to go on (M2), then wakes those whose batches ended.
-    fn stop_driving(&self, mut state: MutexGuard<'_, State>, ended: Ended) {
+    fn stop_driving(&self, mut state: MutexGuard<'_, State>, mut ended: Ended) {
         assert_ne!(state.driver, Driver::Nobody, "only the driver stops");
         state.driver = Driver::Nobody;
         let pending = state.writer.has_pending();
@@ -559,6 +564,7 @@ impl Core {
             Poll::Write(write) => {
                 drop(state);
                 let Write { id, .. } = write;
+                ended.finish();
                 self.note_answer();
                 let submitted = queue.submit(write);
                 let mut state = self.lock_state();

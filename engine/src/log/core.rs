@@ -4,7 +4,7 @@
 //! wake the two threads of a log. Holds no logic but small accessors; the append path is `committer`,
 //! the background work `maintenance`, the handle `log`.
 //!
-//! Locks are taken in this order: `maintenance`, `state`, then those inside of a segment, the hot tail
+//! Locks are taken in this order: the turn to scrub, `maintenance`, `state`, then those inside of a segment, the hot tail
 //! and the progress. No lock is held while a batch is written or synced, except that `maintenance` is
 //! held while segments are prepared, sealed and dropped.
 
@@ -22,12 +22,17 @@ use crate::stats::Counters;
 use crate::superblock::SuperblockStore;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::ThreadId;
-use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::sync::{
+    Arc, Condvar, Instant, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, pause, thread,
+};
 use crate::wal::hot::HotTail;
 use crate::wal::steps::Durable;
 use crate::wal::writer::Writer;
 use crate::watermark::WatermarkStore;
 use crate::{Epoch, Lsn};
+
+/// Between two looks whether a lock is free or a thread has ended.
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_micros(200);
 
 /// Who is handing writes to the disk at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +123,8 @@ pub(crate) struct Core {
     pub(crate) stop: AtomicBool,
     /// When the disk last answered, or was asked while nothing was on its way; by `Disk::elapsed_ms`.
     pub(crate) answered_ms: AtomicU64,
+    /// When it last answered whoever holds `maintenance`, or that was taken; by the same clock.
+    pub(crate) maintained_ms: AtomicU64,
     /// Set when the disk has not answered in time: its threads are not waited for any more.
     pub(crate) is_stalled: AtomicBool,
     /// The writer's lock on the directory; released when the log is closed, though readers may live on.
@@ -147,18 +154,57 @@ impl Core {
     }
 
     pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, Maintenance> {
-        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
+        let maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_maintained();
+        maintenance
+    }
+
+    /// The same for somebody who is waited for: see [`Core::lock_in_time`].
+    pub(crate) fn lock_maintenance_in_time(
+        &self,
+    ) -> Result<MutexGuard<'_, Maintenance>, IoFailure> {
+        let maintenance = self.lock_in_time(&self.maintenance, &self.maintained_ms)?;
+        self.note_maintained();
+        Ok(maintenance)
+    }
+
+    /// Takes a lock that is held while the disk is asked for something. When the disk does not answer
+    /// whoever holds it, by `answered_ms`, the log is poisoned.
+    pub(crate) fn lock_in_time<'a, T>(
+        &self,
+        lock: &'a Mutex<T>,
+        answered_ms: &AtomicU64,
+    ) -> Result<MutexGuard<'a, T>, IoFailure> {
+        if self.stall_interval().is_none() {
+            return Ok(lock.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        let asked_ms = self.disk.elapsed_ms();
+        loop {
+            match lock.try_lock() {
+                Ok(locked) => return Ok(locked),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            self.check_health()?;
+            self.check_silence(asked_ms.max(answered_ms.load(Ordering::Relaxed)))?;
+            pause(LOOK_PAUSE);
+        }
     }
 
     /// Poisons the log when the thread panics while the answer lives, so that nobody waits for ever for
     /// a batch whose writer is gone. Taken before any lock.
     pub(crate) fn poison_on_panic(&self) -> PoisonOnPanic<'_> {
-        PoisonOnPanic { core: self, was_panicking: std::thread::panicking() }
+        PoisonOnPanic { core: self, was_panicking: thread::panicking() }
     }
 
     /// Takes note that the disk answers.
     pub(crate) fn note_answer(&self) {
         self.answered_ms.store(self.disk.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    /// Takes note that the disk answers whoever holds `maintenance`.
+    pub(crate) fn note_maintained(&self) {
+        self.maintained_ms.store(self.disk.elapsed_ms(), Ordering::Relaxed);
     }
 
     /// How often it is looked whether the disk still answers; `None` when it may take for ever.
@@ -181,11 +227,34 @@ impl Core {
         let answered_ms = self.answered_ms.load(Ordering::Relaxed);
         let silent_ms = self.disk.elapsed_ms().saturating_sub(answered_ms);
         if is_waiting && silent_ms > deadline_ms {
-            self.is_stalled.store(true, Ordering::SeqCst);
-            let what = format!("the disk has not answered for {silent_ms} ms");
-            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
-            self.fail(IoFailure::new("write to", &self.disk.describe(), error));
+            self.stall(silent_ms);
         }
+    }
+
+    /// Why the log is poisoned, if it is.
+    pub(crate) fn check_health(&self) -> Result<(), IoFailure> {
+        match self.lock_state().writer.poison() {
+            Some(AppendError::Poisoned(failure)) => Err(failure.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Poisons the log when the disk has not answered somebody for longer than the deadline.
+    pub(crate) fn check_silence(&self, answered_ms: u64) -> Result<(), IoFailure> {
+        let silent_ms = self.disk.elapsed_ms().saturating_sub(answered_ms);
+        if silent_ms > u64::from(self.config.stall_deadline_ms) {
+            return Err(self.stall(silent_ms));
+        }
+        Ok(())
+    }
+
+    fn stall(&self, silent_ms: u64) -> IoFailure {
+        self.is_stalled.store(true, Ordering::SeqCst);
+        let what = format!("the disk has not answered for {silent_ms} ms");
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
+        let failure = IoFailure::new("write to", &self.disk.describe(), error);
+        self.fail(failure.clone());
+        failure
     }
 
     /// Wakes the commit thread, if it sleeps.
@@ -218,7 +287,7 @@ pub(crate) struct PoisonOnPanic<'a> {
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.was_panicking {
+        if thread::panicking() && !self.was_panicking {
             let error = std::io::Error::other("a thread of the log panicked");
             self.core.fail(IoFailure::new("run", &self.core.disk.describe(), error));
         }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Maintenance};
+use crate::Lsn;
 use crate::disk::{Access, Aligned, Disk, DiskFile};
 use crate::error::{ChangeError, IoFailure};
 use crate::fork;
@@ -34,7 +35,6 @@ use crate::segments::{Segment, footer};
 use crate::stats::Counters;
 use crate::sync::Instant;
 use crate::wal::steps::PreparedSegment;
-use crate::{AppendError, Lsn};
 
 /// A pause between two rounds of background work while appends go on.
 const ROUND_PAUSE: Duration = Duration::from_millis(10);
@@ -77,7 +77,7 @@ impl Core {
         }
         // Without room the next append that needs the segment says so.
         let _ = self.prepare_segment();
-        let mut maintenance = self.lock_maintenance();
+        let Ok(mut maintenance) = self.lock_maintenance_in_time() else { return false };
         if std::mem::take(&mut maintenance.reserve_pending) {
             // Without room for it now, a truncation needs room then.
             let _ = fork::make_reserve(&*self.disk, self.config.fork_reserve_bytes);
@@ -115,7 +115,7 @@ impl Core {
     /// # Errors
     /// Nothing was lost: what was half made is a temporary file.
     pub(crate) fn prepare_segment(&self) -> Result<(), IoFailure> {
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time()?;
         let number = {
             let state = self.lock_state();
             if state.writer.has_next_segment() {
@@ -143,6 +143,7 @@ impl Core {
             self.create_zeroed(&name)?
         };
         if std::mem::take(&mut maintenance.self_test_pending) {
+            self.note_prepared();
             self.disk.self_test(&*file, self.config.segment_bytes)?;
         }
         Ok(file)
@@ -165,6 +166,12 @@ impl Core {
         Ok(file)
     }
 
+    /// Takes note that the disk answers whoever prepares a segment, and so those who wait for that.
+    fn note_prepared(&self) {
+        self.note_answer();
+        self.note_maintained();
+    }
+
     /// Makes a file of zeros that are really written, and gives it its name only then.
     fn create_zeroed(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let (disk, bytes) = (&*self.disk, self.config.segment_bytes);
@@ -177,10 +184,11 @@ impl Core {
             while offset < bytes {
                 let piece = to_usize((bytes - offset).min(ZERO_BYTES));
                 file.write_at(&zeros[..piece], offset)?;
-                self.note_answer();
+                self.note_prepared();
                 offset += to_u64(piece);
             }
             file.sync()?;
+            self.note_prepared();
             disk.rename(&temporary, name)?;
             Ok(file)
         }();
@@ -217,6 +225,7 @@ impl Core {
 
     /// Writes the footer of a segment in which everything is durable.
     fn seal(&self, segment: &Segment) -> io::Result<()> {
+        self.note_maintained();
         let Some(file) = segment.writer() else { return Ok(()) };
         let header = &segment.header;
         let extent = segment.extent();
@@ -266,7 +275,7 @@ impl Core {
 
     /// Drops whole segments that end at or before `lsn`; the new first LSN.
     pub(crate) fn trim(&self, lsn: Lsn) -> Result<Lsn, ChangeError> {
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         let durable_lsn = self.progress.durable_lsn();
         if lsn > durable_lsn {
             return Err(ChangeError::OutOfRange { lsn, durable_lsn });
@@ -292,6 +301,7 @@ impl Core {
         maintenance: &mut Maintenance,
         segment: &Arc<Segment>,
     ) -> Result<(), IoFailure> {
+        self.note_maintained();
         let (first_lsn, first_segment) = (segment.extent().end_lsn, segment.number() + 1);
         let horizon_ms = self.age_horizon_ms(maintenance).saturating_sub(CLOCK_JUMP_MAX_MS);
         let retains_by_age = self.config.retain_seconds.is_some();
@@ -365,7 +375,7 @@ impl Core {
     /// What a log does last: the engine's checkpoint, if that saves the next open some work, and how
     /// far the log is durable.
     pub(crate) fn finish_maintenance(&self) -> Result<(), IoFailure> {
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time()?;
         self.list_segments(&mut maintenance, TABLE_SEGMENTS_AT_CLOSE)?;
         if self.config.retain_seconds.is_some() {
             // Without the bound, which a life would otherwise gain each time.
@@ -384,7 +394,7 @@ impl Core {
         if bytes > bytes_max {
             return Err(ChangeError::CellTooLarge { bytes, bytes_max });
         }
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         self.check_poison()?;
         let changed = maintenance.superblock.change(|s| s.cell = cell.to_vec());
         drop(maintenance);
@@ -392,10 +402,7 @@ impl Core {
     }
 
     pub(crate) fn check_poison(&self) -> Result<(), ChangeError> {
-        match self.lock_state().writer.poison() {
-            Some(AppendError::Poisoned(failure)) => Err(ChangeError::Poisoned(failure.clone())),
-            _ => Ok(()),
-        }
+        self.check_health().map_err(ChangeError::Poisoned)
     }
 
     pub(crate) fn poisoned_by(&self, failure: IoFailure) -> ChangeError {

@@ -383,6 +383,7 @@ impl Opening {
             commit_sleeps: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             answered_ms: AtomicU64::new(0),
+            maintained_ms: AtomicU64::new(0),
             is_stalled: AtomicBool::new(false),
             config,
             lock: Mutex::new(Some(lock)),

@@ -65,7 +65,7 @@ impl Core {
         let _guard = self.poison_on_panic();
         let _no_checkpoint = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let _paused = self.pause_appends()?;
-        let mut maintenance = self.lock_maintenance();
+        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         self.wait_for_driver();
         self.check_poison()?;
         let end_lsn = self.progress.durable_lsn();

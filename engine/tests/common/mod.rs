@@ -1,4 +1,5 @@
-//! A log and what must be true of it, for the tests that cut the power.
+//! What several test binaries share: a small log, and what must be true of it for those that cut the
+//! power.
 //!
 //! Owns the model: what was appended, what was acknowledged, and what recovery may make of it. It is
 //! the evidence of a run, so that it can be checked against many outcomes: a clone is cheap.
@@ -8,8 +9,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
+use cairnlog_engine::disk::Disk;
 use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::{
     AppendError, ChangeError, Config, Epoch, Log, LogReader, Lsn, OpenError, ReadError,
@@ -29,6 +32,27 @@ pub(crate) fn config_of(segment_bytes: u64) -> Config {
     config.batch_bytes_max = 4 << 10;
     config.inflight_bytes_max = 512 << 10;
     config
+}
+
+pub(crate) fn sim(disk: &SimDisk) -> Arc<dyn Disk> {
+    Arc::new(disk.clone())
+}
+
+/// Runs `test` on its own thread; a hang becomes a failure.
+pub(crate) fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match wait.recv_timeout(Duration::from_secs(seconds)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs"),
+        _ => {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic)
+            }
+        }
+    }
 }
 
 /// Numbers that follow from a seed (splitmix64).

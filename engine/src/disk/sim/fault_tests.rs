@@ -222,7 +222,7 @@ fn a_hung_write_ends_with_the_power() {
     let (disk, file) = disk_with_files();
     disk.hang_nth(OperationKind::Write, 1);
     let thread = std::thread::spawn(move || kind(file.write_durable_at(&sectors_of(1, 2), 0)));
-    while disk.operations() < 2 {
+    while disk.hung_threads().is_empty() {
         std::thread::yield_now();
     }
     assert!(!thread.is_finished());

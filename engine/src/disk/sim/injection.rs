@@ -13,6 +13,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::thread::ThreadId;
 
 use super::directory::SimDisk;
 use super::faults::{Effect, Target};
@@ -70,6 +71,13 @@ impl SimDisk {
     /// When `nth` is 0.
     pub fn hang_nth(&self, kind: OperationKind, nth: u64) {
         self.shared.state().faults.add(kind, nth, Effect::Hang);
+    }
+
+    /// The thread that asked for each operation that hung so far; for a write of a queue, whose thread goes
+    /// on, the one that waited for completions.
+    #[must_use]
+    pub fn hung_threads(&self) -> Vec<ThreadId> {
+        self.shared.state().hung.clone()
     }
 
     /// Leaves room for so many more bytes of files; `None` for any number.

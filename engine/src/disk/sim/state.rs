@@ -10,6 +10,7 @@
 //! Threads: any; locks are taken in the order state, then file.
 
 use std::io;
+use std::thread::ThreadId;
 
 use super::digest::Digest;
 use super::faults::{Effect, Faults, Target};
@@ -137,6 +138,8 @@ pub(super) struct State {
     /// Room for the files together; without it, no limit.
     pub(super) capacity_bytes: Option<u64>,
     pub(super) operations: u64,
+    /// Who asked for each operation that was let hang.
+    pub(super) hung: Vec<ThreadId>,
     pub(super) cut_at: Option<u64>,
     pub(super) kill_at: Option<u64>,
     has_power: bool,
@@ -162,6 +165,7 @@ impl State {
             lock: None,
             capacity_bytes: None,
             operations: 0,
+            hung: Vec::new(),
             cut_at: None,
             kill_at: None,
             has_power: true,
@@ -202,6 +206,9 @@ impl State {
             }
         }
         let step = self.faults.take(kind).map_or(Step::Done, Step::of);
+        if matches!(step, Step::Hung) {
+            self.hung.push(std::thread::current().id());
+        }
         Ok(step.unless(self.read_only && kind.changes(), READ_ONLY))
     }
 
@@ -250,6 +257,7 @@ impl State {
             lock: None,
             capacity_bytes: self.capacity_bytes,
             operations: self.operations,
+            hung: Vec::new(),
             cut_at: None,
             kill_at: None,
             has_power: true,

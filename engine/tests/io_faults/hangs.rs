@@ -1,0 +1,243 @@
+//! D19: each operation of a workload never ends, in turn.
+//!
+//! Whoever is inside of the operation returns with the disk, not before. Everybody else gets a typed error
+//! when the deadline is over, nothing piles up meanwhile, and after a power cut everything that was
+//! acknowledged is there. The clock is the disk's: time passes when the test says so.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use cairnlog_engine::disk::sim::{OperationKind, SimDisk};
+use cairnlog_engine::{AppendError, ChangeError, Config, Log, Lsn};
+
+const RECORD_BYTES: usize = 3000;
+const DEADLINE_MS: u32 = 40;
+/// Long enough, on a busy machine, for whatever comes at all.
+const A_WHILE: Duration = Duration::from_secs(3);
+
+fn config() -> Config {
+    let mut config = Config::with_segment_bytes(64 << 10);
+    config.block_bytes = 512;
+    config.record_bytes_max = 4 << 10;
+    config.batch_bytes_max = 8 << 10;
+    config.inflight_bytes_max = 300 << 10;
+    config.watermark_interval_ms = 1;
+    config.stall_deadline_ms = DEADLINE_MS;
+    config
+}
+
+/// Records are numbered as they are made: two threads append at once.
+#[derive(Default)]
+struct Appended {
+    made: AtomicU64,
+    /// By LSN: the number of each record that was acknowledged.
+    acknowledged: Mutex<BTreeMap<Lsn, u64>>,
+}
+
+impl Appended {
+    fn make(&self) -> (u64, Vec<u8>) {
+        let number = self.made.fetch_add(1, Ordering::SeqCst);
+        let mut record = vec![7; RECORD_BYTES];
+        record[..8].copy_from_slice(&number.to_le_bytes());
+        (number, record)
+    }
+
+    fn acknowledge(&self, lsn: Lsn, number: u64) {
+        self.acknowledged.lock().expect("nobody panics").insert(lsn, number);
+    }
+
+    fn append(&self, log: &Log) -> Option<()> {
+        let (number, record) = self.make();
+        self.acknowledge(went_on(log.append(&record))?, number);
+        Some(())
+    }
+
+    fn submit_some(&self, log: &Log) -> Option<()> {
+        let mut tickets = Vec::new();
+        for _ in 0..8 {
+            let (number, record) = self.make();
+            tickets.push((number, went_on(log.submit(&record))?));
+            let bytes = log.end_lsn().since(log.durable_lsn()) * RECORD_BYTES as u64;
+            assert!(bytes <= config().inflight_bytes_max as u64, "{bytes} are on their way");
+        }
+        for (number, ticket) in tickets {
+            self.acknowledge(went_on(ticket.wait())?, number);
+        }
+        Some(())
+    }
+
+    fn append_buffered(&self, log: &Log) -> Option<()> {
+        let (number, record) = self.make();
+        let buffered = went_on(log.append_buffered(&record))?;
+        went_on(log.sync())?;
+        self.acknowledge(buffered.lsn_if_durable(), number);
+        Some(())
+    }
+
+    /// Everything that was acknowledged is there.
+    fn check(&self, disk: &SimDisk) {
+        let (log, _) = Log::open_on(Arc::new(disk.clone()), config()).expect("nothing is damaged");
+        for (lsn, number) in self.acknowledged.lock().expect("nobody panics").iter() {
+            if *lsn >= log.first_lsn() {
+                let found = log.read(*lsn).expect("it was acknowledged");
+                assert_eq!(found.bytes()[..8], number.to_le_bytes(), "LSN {lsn}");
+            }
+        }
+        log.close().expect("nothing hangs any more");
+    }
+}
+
+/// What a call gave; any error but that of a disk that does not answer ends the test, and that of the power
+/// cut which frees whoever is inside of the operation.
+fn went_on<T>(result: Result<T, AppendError>) -> Option<T> {
+    match result {
+        Ok(answer) => Some(answer),
+        Err(AppendError::Poisoned(failure) | AppendError::NoSegment(failure)) => {
+            let timed_out = failure.source.kind() == io::ErrorKind::TimedOut;
+            assert!(timed_out || failure.to_string().contains("power"), "{failure}");
+            None
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn changed<T>(result: Result<T, ChangeError>) -> Option<()> {
+    match result {
+        Ok(_) => Some(()),
+        Err(ChangeError::Poisoned(failure) | ChangeError::NotTaken(failure)) => {
+            went_on(Err(AppendError::Poisoned(failure)))
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// The workload, until the log is poisoned.
+fn run(log: &Log, appended: &Appended) -> Option<()> {
+    for _ in 0..3 {
+        appended.submit_some(log)?;
+        for _ in 0..4 {
+            appended.append(log)?;
+        }
+        changed(log.set_cell(b"cell"))?;
+        changed(log.checkpoint(log.durable_lsn(), |out| out.write_all(b"state")))?;
+        changed(log.trim(log.durable_lsn()))?;
+        appended.append_buffered(log)?;
+        changed(log.scrub())?;
+    }
+    Some(())
+}
+
+/// Lets time pass until a thread has ended; false when it does not, or is itself inside of the operation.
+fn ends<T>(disk: &SimDisk, thread: &JoinHandle<T>) -> bool {
+    let start = Instant::now();
+    let is_inside = || disk.hung_threads().contains(&thread.thread().id());
+    while !thread.is_finished() && !is_inside() && start.elapsed() < A_WHILE {
+        disk.pass_ms(u64::from(DEADLINE_MS));
+        sleep(Duration::from_millis(1));
+    }
+    thread.is_finished()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The workload has fewer operations of this kind.
+    NotReached,
+    /// Everybody got an error.
+    InTime,
+    /// One thread was inside of the operation, everybody else got an error.
+    ButOne,
+}
+
+fn one_hang(kind: OperationKind, nth: u64) -> Ended {
+    let what = format!("{kind:?} {nth}");
+    let disk = SimDisk::new(1);
+    let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config());
+    let log = Arc::new(opened.expect("an empty disk opens").0);
+    let appended = Arc::new(Appended::default());
+    disk.hang_nth(kind, nth);
+    let worker = {
+        let (log, appended) = (Arc::clone(&log), Arc::clone(&appended));
+        std::thread::spawn(move || _ = run(&log, &appended))
+    };
+    while !worker.is_finished() && disk.hung_threads().is_empty() {
+        sleep(Duration::from_micros(100));
+    }
+    let mut is_inside = disk.hung_threads().contains(&worker.thread().id());
+    if !disk.hung_threads().is_empty() {
+        let witness = {
+            let (log, appended) = (Arc::clone(&log), Arc::clone(&appended));
+            std::thread::spawn(move || _ = appended.append(&log))
+        };
+        assert!(ends(&disk, &witness), "{what}: an append waits for ever");
+        witness.join().expect("every error is typed");
+        let ended = is_inside || ends(&disk, &worker);
+        // Whoever opens or reads a sealed segment holds its lock, and another call may want that one.
+        let holds_a_segment = matches!(kind, OperationKind::Open | OperationKind::Read);
+        assert!(ended || holds_a_segment, "{what}: a call waits for ever");
+        is_inside |= !ended;
+    }
+    if is_inside {
+        disk.restart_losing_all();
+        worker.join().expect("the power cut ends the operation");
+        drop(log);
+    } else {
+        worker.join().expect("every error is typed");
+        let log = Arc::into_inner(log).expect("the others are done with it");
+        let closing = std::thread::spawn(move || _ = went_on(log.close()));
+        let ended = ends(&disk, &closing);
+        disk.restart_losing_all();
+        let is_inside = disk.hung_threads().contains(&closing.thread().id());
+        assert!(ended || is_inside, "{what}: it cannot be closed");
+        closing.join().expect("every error is typed");
+    }
+    appended.check(&disk);
+    match disk.hung_threads().len() {
+        0 => Ended::NotReached,
+        _ if is_inside => Ended::ButOne,
+        _ => Ended::InTime,
+    }
+}
+
+#[test]
+fn d19_each_operation_hangs() {
+    use OperationKind::{
+        Create, List, Open, Read, Remove, Rename, Submit, Sync, SyncDirectory, Write,
+    };
+    for kind in [Create, Open, Rename, Remove, List, SyncDirectory, Read, Write, Sync, Submit] {
+        let (mut in_time, mut but_one) = (0, 0);
+        for nth in 1.. {
+            let ended = one_hang(kind, nth);
+            println!("{kind:?} {nth}: {ended:?}");
+            match ended {
+                Ended::NotReached => break,
+                Ended::InTime => in_time += 1,
+                Ended::ButOne => but_one += 1,
+            }
+        }
+        println!("{kind:?}: {in_time} times everybody got an error, {but_one} times all but one");
+    }
+}
+
+/// Nobody waits for the note of how far the log is durable, but whoever closes the log does.
+#[test]
+fn d19_a_log_whose_background_work_hangs_can_be_closed() {
+    let disk = SimDisk::new(1);
+    let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config());
+    let (log, appended) = (opened.expect("an empty disk opens").0, Appended::default());
+    appended.append(&log).expect("nothing hangs yet");
+    // The write of the batch, and then that of the watermark.
+    while disk.hung_threads().is_empty() {
+        disk.hang_nth(OperationKind::Write, 2);
+        appended.append(&log);
+        sleep(Duration::from_millis(20));
+    }
+    let closing = std::thread::spawn(move || went_on(log.close()).is_none());
+    assert!(ends(&disk, &closing), "it cannot be closed");
+    assert!(closing.join().expect("the error is typed"), "it is poisoned");
+    disk.restart_losing_all();
+    appended.check(&disk);
+}

@@ -1,0 +1,127 @@
+//! Mutations of truncation and of the cut that ends a torn tail.
+
+use super::Mutation;
+
+/// The power cuts, and what comes before and after.
+const TRUNCATE: &str = "truncate";
+
+pub(super) const TRUNCATING: &[Mutation] = &[
+    Mutation {
+        what: "a fork is not synced before it has its name",
+        edits: &[(
+            "fork.rs",
+            "file.write_at(&block, 0)?;\n    file.sync()",
+            "file.write_at(&block, 0)",
+        )],
+        test: "truncate::a_power_cut",
+    },
+    Mutation {
+        what: "the cut is recorded before the fork is written",
+        edits: &[
+            (
+                "log/truncate.rs",
+                "let fork = self.write_fork(&maintenance, &place, lsn..end_lsn)?;",
+                "",
+            ),
+            (
+                "log/truncate.rs",
+                "self.hot.truncate(place.cut.lsn);",
+                "let fork = self.write_fork(&maintenance, &place, lsn..end_lsn)?; \
+                 self.hot.truncate(place.cut.lsn);",
+            ),
+        ],
+        test: "truncate::a_power_cut",
+    },
+    Mutation {
+        what: "what a cut gave up is not zeroed",
+        edits: &[("recovery/cut.rs", "        zero_behind(found)?;\n", "")],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "segments behind a cut are not removed",
+        edits: &[("recovery/cut.rs", "Name::Segment(number) => number > last,", "")],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "parity of what was cut is not removed",
+        edits: &[(
+            "recovery/cut.rs",
+            "Name::Parity(number) => number > last || (number == last && !is_sealed),",
+            "",
+        )],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "checkpoints behind a cut are not removed",
+        edits: &[("recovery/cut.rs", "Name::Checkpoint(_, lsn) => lsn > kept_lsn,", "")],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "the watermark is not lowered at a cut",
+        edits: &[(
+            "recovery/cut.rs",
+            "store.write(lowered, true)?;",
+            "let _ = (&mut store, lowered);",
+        )],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "a footer behind a cut is believed",
+        edits: &[(
+            "recovery/examine.rs",
+            "t.log_id == log_id && t.segment == number && !self.superblock.cut.voids_trailer(t)",
+            "t.log_id == log_id && t.segment == number",
+        )],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "a footer behind a cut is believed from the table",
+        edits: &[(
+            "recovery/examine.rs",
+            "let is_void = self.superblock.cut.voids_trailer(&entry.trailer);",
+            "let is_void = false;",
+        )],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "a cut is finished before its records are appended again",
+        edits: &[(
+            "log/open.rs",
+            "if superblock.restore.end_lsn <= end_lsn {",
+            "if end_lsn >= superblock.first_lsn {",
+        )],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "a reader behind a cut is not told",
+        edits: &[("read/records.rs", "if next > lsn {", "if false {")],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "parity is published for a segment that was cut meanwhile",
+        edits: &[(
+            "segments.rs",
+            "self.get(segment.number()).is_some_and(|current| Arc::ptr_eq(&current, segment))",
+            "self.get(segment.number()).is_some()",
+        )],
+        test: TRUNCATE,
+    },
+    Mutation {
+        what: "appends go on while the log is truncated",
+        edits: &[(
+            "log/committer.rs",
+            "if state.paused_by.is_some_and(",
+            "if false && state.paused_by.is_some_and(",
+        )],
+        test: "interleavings",
+    },
+    Mutation {
+        what: "a tail read through the cache is not written again",
+        edits: &[(
+            "log/open.rs",
+            "        renew_tail(disk, &mut found)?;\n",
+            "        let _ = (&mut found, renew_tail);\n",
+        )],
+        test: "power_cut::what_only_the_cache_shows",
+    },
+];
