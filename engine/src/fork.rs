@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::DirectoryInDoubt;
 use crate::disk::{Access, Aligned, Disk, DiskFile};
-use crate::error::{IoFailure, is_of_the_file};
+use crate::error::IoFailure;
 use crate::format::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES};
 use crate::format::bytes::{to_u64, to_usize};
 use crate::format::fork::{ForkHeader, HEADER_BYTES, file_name};
@@ -24,6 +24,7 @@ use crate::format::superblock::Restore;
 use crate::format::version::Fault;
 use crate::log::maintenance::remove_if_there;
 use crate::names::{RESERVE_FILE_NAME, TEMPORARY_SUFFIX};
+use crate::read::PatientFile;
 use crate::{Epoch, Lsn};
 
 /// Bytes copied at once.
@@ -87,13 +88,18 @@ fn write_to(file: &dyn DiskFile, header: &mut ForkHeader, parts: &[Part]) -> io:
     let mut piece = Aligned::zeroed(PIECE_BYTES);
     let mut to = to_u64(HEADER_BYTES);
     for part in parts {
+        // Zeros stand for blocks that the medium does not give.
+        let block_bytes = to_usize(u64::from(header.block_bytes));
+        let source = PatientFile::new(Arc::clone(&part.file), block_bytes);
         let mut from = part.offsets.start;
         while from < part.offsets.end {
             let bytes = to_usize((part.offsets.end - from).min(to_u64(PIECE_BYTES)));
             if bytes < piece.len() {
                 piece = Aligned::zeroed(bytes);
             }
-            read_what_there_is(&*part.file, &mut piece, from, header.block_bytes)?;
+            if source.read_direct_at(&mut piece, from)? < bytes {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             checksum.update(&piece);
             file.write_at(&piece, to)?;
             from += to_u64(bytes);
@@ -106,31 +112,6 @@ fn write_to(file: &dyn DiskFile, header: &mut ForkHeader, parts: &[Part]) -> io:
     header.encode(&mut block);
     file.write_at(&block, 0)?;
     file.sync()
-}
-
-/// Reads bytes from the medium; zeros stand for blocks that it does not give.
-fn read_what_there_is(
-    file: &dyn DiskFile,
-    piece: &mut Aligned,
-    offset: u64,
-    block_bytes: u32,
-) -> io::Result<()> {
-    let filled = match file.read_direct_at(piece, offset) {
-        Ok(filled) => filled,
-        Err(error) if !is_of_the_file(&error) => return Err(error),
-        Err(_) => {
-            let mut block = Aligned::zeroed(to_usize(u64::from(block_bytes)));
-            let mut at = offset;
-            for place in piece.chunks_mut(block.len()) {
-                let filled = file.read_direct_at(&mut block, at).unwrap_or(0).min(place.len());
-                place[..filled].copy_from_slice(&block[..filled]);
-                place[filled..].fill(0);
-                at += to_u64(place.len());
-            }
-            piece.len()
-        }
-    };
-    if filled == piece.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 type Opened = (ForkHeader, Arc<dyn DiskFile>);

@@ -9,6 +9,8 @@ use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::disk::{Access, Aligned, Disk};
 use cairnlog_engine::format::batch::BatchHeader;
 use cairnlog_engine::format::fork::{ForkHeader, HEADER_BYTES};
+use cairnlog_engine::format::segment::file_name;
+use cairnlog_engine::format::superblock::{COPY_BYTES, Superblock};
 use cairnlog_engine::{
     AppendError, ChangeError, Config, Log, LogReader, Lsn, ReadError, Verdict, verify_on,
 };
@@ -109,6 +111,8 @@ fn a_truncation_follows_another() {
 fn a_power_cut_at_every_operation_of_a_truncation() {
     let config = config();
     let (disk, _, log) = new_log(&config);
+    // Sealed segments have parity, which must not bring back what was given up.
+    log.scrub().expect("nothing fails");
     let (start, end) = (disk.operations(), log.end_lsn().get());
     let (mut undone, mut done) = (0, 0);
     for lsn in [end - 1, end - 4, end / 2, 7, 1] {
@@ -117,6 +121,7 @@ fn a_power_cut_at_every_operation_of_a_truncation() {
             let mut was_felt = false;
             for outcome in 0..6_u64 {
                 let (disk, mut model, log) = new_log(&config);
+                log.scrub().expect("nothing fails");
                 disk.cut_at(operation);
                 let truncated = model.truncate(&log, Lsn::new(lsn));
                 was_felt = truncated.is_err();
@@ -355,4 +360,126 @@ fn without_the_fork_what_was_kept_is_not_given_up() {
         assert_eq!(report.end_lsn, lsn);
     }
     assert!(refusals > 2, "the state was reached: {refusals}");
+}
+
+/// At whatever operation the power goes while a torn tail is cut off, nothing of it was zeroed before the
+/// cut was recorded, and the cut is gone when the log is open.
+#[test]
+fn the_cut_of_a_torn_tail_is_recorded_before_anything_is_zeroed() {
+    let config = config();
+    let torn = |seed: u64| {
+        let (disk, mut model, log) = new_log(&config);
+        disk.cut_at(disk.operations() + 3);
+        assert!(model.submit_four(&log).is_err());
+        drop(log);
+        disk.restart(seed);
+        disk
+    };
+    let cut_of = |disk: &SimDisk| {
+        let bytes = disk.read_file("superblock");
+        Superblock::decode(&bytes[..COPY_BYTES]).expect("a whole copy").cut
+    };
+    let segments = |disk: &SimDisk| -> Vec<Vec<u8>> {
+        let names = disk.files().into_iter().filter(|name| name.ends_with(".seg"));
+        names.map(|name| disk.read_file(&name)).collect()
+    };
+    let (mut zeroed, mut tails) = (0, 0);
+    for seed in 0..30 {
+        let reader = LogReader::open_on(Arc::new(torn(seed))).expect("a log");
+        if !matches!(reader.verdict(), Verdict::TornTail { .. }) {
+            continue;
+        }
+        tails += 1;
+        for operation in 1..30 {
+            let disk = torn(seed);
+            let before = segments(&disk);
+            disk.cut_at(disk.operations() + operation);
+            let opened = Log::open_on(Arc::new(disk.clone()), config.clone());
+            let Err(_) = opened else {
+                assert!(!cut_of(&disk).is_pending(), "it is finished");
+                break;
+            };
+            disk.restart_keeping_all();
+            if segments(&disk).iter().zip(&before).any(|(now, before)| now != before) {
+                let bytes = disk.read_file("superblock");
+                let copy = Superblock::decode(&bytes[..COPY_BYTES]).expect("a whole copy");
+                assert!(copy.cut.is_pending() || copy.start_counter > 2, "{copy:?}");
+                zeroed += 1;
+            }
+        }
+    }
+    assert!(tails > 2 && zeroed > 2, "{tails} torn tails, {zeroed} cut off in part");
+}
+
+/// A scrub that has found damage in a segment, and is about to put what parity makes of it in its place, does
+/// not do so when the segment was truncated meanwhile.
+#[test]
+fn a_scrub_that_is_overtaken_mends_nothing() {
+    let disk = SimDisk::new(1);
+    let mut config = config();
+    // It reads a segment, and then waits for a second.
+    config.scrub_bytes_per_second = 64 << 10;
+    let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config.clone());
+    let log = opened.expect("an empty disk").0;
+    let fill = |bytes: usize, segments: u64, count: usize| {
+        for _ in 0..count {
+            if log.stats().segments < segments {
+                log.append(&vec![7; bytes]).expect("nothing fails");
+            }
+        }
+    };
+    fill(12_000, 2, 4);
+    fill(90, 2, 1000);
+    let until = |reached: &dyn Fn() -> bool| {
+        while !reached() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    };
+    until(&|| log.stats().segments_protected == 1);
+    // In the last unit, where the footer is, and with it the last record: no more than parity mends.
+    disk.flip_bit(&file_name(1), 8 * (config.segment_bytes - 100));
+    let cut = Lsn::new(log.end_lsn().get() - 2);
+    let scrubbed = log.stats().scrubbed_bytes;
+    std::thread::scope(|scope| {
+        let scrub = scope.spawn(|| log.scrub());
+        until(&|| log.stats().scrubbed_bytes > scrubbed);
+        log.truncate(cut).expect("nothing fails");
+        log.append(b"it goes on").expect("nothing fails");
+        scrub.join().expect("nobody panics").expect("nothing fails");
+    });
+    log.close().expect("it closes");
+    let (log, report) = Log::open_on(Arc::new(disk), config).expect("a log");
+    assert_eq!((report.verdict, report.end_lsn), (Verdict::Clean, cut.next()));
+    assert_eq!(log.read(cut).expect("it is there").bytes(), b"it goes on");
+}
+
+/// A cut that takes no more from a sealed segment than its parity could bring back: the last record and the
+/// footer, in one unit.
+#[test]
+fn parity_brings_nothing_back_wherever_the_power_goes() {
+    let config = config();
+    let made = || {
+        let (disk, mut model) = (SimDisk::new(1), Model::default());
+        let log = model.open(&disk, &config).expect("an empty disk");
+        model.append_large(&log, 4).expect("nothing fails");
+        while log.stats().segments < 2 {
+            let record = model.record_of(90);
+            model.acknowledged = log.append(&record).expect("nothing fails").get();
+        }
+        log.scrub().expect("nothing fails");
+        let last = Lsn::new(log.end_lsn().get() - 2);
+        (disk, model, log, last)
+    };
+    for operation in 1.. {
+        let (disk, mut model, log, lsn) = made();
+        disk.cut_at(disk.operations() + operation);
+        let was_cut = model.truncate(&log, lsn).is_err();
+        drop(log);
+        disk.restart_keeping_all();
+        model.check(&disk, &config);
+        assert!(verify_on(&disk, &mut |_, _| {}).expect("a log").is_whole());
+        if !was_cut {
+            break;
+        }
+    }
 }

@@ -212,8 +212,7 @@ impl Examiner<'_> {
         for entry in table.entries.into_iter().skip_while(|entry| entry.header.segment < first) {
             let header = &entry.header;
             let is_there = self.files.get(&header.segment) == Some(&header.segment_bytes);
-            let is_void = self.superblock.cut.voids_trailer(&entry.trailer);
-            if !is_there || is_void || !self.continues_in(header) {
+            if !is_there || !self.continues_in(header) {
                 break;
             }
             self.take_sealed(entry);

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use super::survey::{PatientFile, Piece, Surveyed};
+use super::survey::{Piece, Surveyed};
 use super::{Plan, RepairError, Source, name_of, segment_files};
 use crate::disk::{Access, Aligned, Disk, DiskFile};
 use crate::error::IoFailure;
@@ -22,7 +22,7 @@ use crate::format::segment::{SegmentHeader, file_name};
 use crate::format::superblock::{Cut, Restore, Superblock, Truncations};
 use crate::log::maintenance::remove_if_there;
 use crate::names::{Name, TEMPORARY_SUFFIX, classify, replaced_name};
-use crate::read::Window;
+use crate::read::{PatientFile, Window};
 use crate::recovery::{read_header, read_trailer};
 use crate::segments::{Extent, footer};
 use crate::superblock::{FILE_NAME, SuperblockStore};

@@ -10,19 +10,18 @@
 //!
 //! Bounds: one window, and one entry for each damaged place.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::{Access, Aligned, Disk, DiskFile, Mapping};
+use crate::disk::{Access, Disk, DiskFile};
 use crate::format::batch::{BatchHeader, HEADER_BYTES, Lost};
-use crate::format::bytes::{to_u64, to_usize};
+use crate::format::bytes::to_usize;
 use crate::format::segment::{SegmentHeader, file_name};
 use crate::format::segment_bytes_are_possible;
 use crate::format::superblock::{Cut, Superblock};
 use crate::parity::{MendedFile, Parity};
-use crate::read::Window;
+use crate::read::{PatientFile, Window};
 use crate::recovery::{read_header, read_trailer};
 use crate::segments::read_index;
 use crate::wal::scan::Chain;
@@ -59,77 +58,6 @@ impl Surveyed {
             Piece::Lost { from, base_lsn, lost } => Some((from, base_lsn, lost)),
             Piece::Whole { .. } => None,
         })
-    }
-}
-
-/// Reads what can be read: a block that the medium does not give reads as zeros, which are valid nowhere.
-#[derive(Debug)]
-pub(super) struct PatientFile {
-    file: Arc<dyn DiskFile>,
-    block_bytes: usize,
-}
-
-impl PatientFile {
-    pub(super) fn new(file: Arc<dyn DiskFile>, block_bytes: usize) -> PatientFile {
-        PatientFile { file, block_bytes }
-    }
-}
-
-impl DiskFile for PatientFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(bytes, offset)
-    }
-
-    fn read_direct_at(&self, bytes: &mut Aligned, offset: u64) -> io::Result<usize> {
-        if let Ok(filled) = self.file.read_direct_at(bytes, offset) {
-            return Ok(filled);
-        }
-        let end = self.file.len()?.min(offset + to_u64(bytes.len()));
-        let mut block = Aligned::zeroed(self.block_bytes);
-        bytes.fill(0);
-        for start in (0..bytes.len()).step_by(self.block_bytes) {
-            let place = &mut bytes[start..][..self.block_bytes];
-            if self.file.read_direct_at(&mut block, offset + to_u64(start)).is_ok() {
-                place.copy_from_slice(&block);
-            }
-        }
-        Ok(to_usize(end.saturating_sub(offset)))
-    }
-
-    fn write_durable_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn map(&self) -> io::Result<Mapping> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn lock_shared(&self) -> io::Result<()> {
-        self.file.lock_shared()
-    }
-
-    fn try_lock_exclusive(&self) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    fn unlock(&self) -> io::Result<()> {
-        self.file.unlock()
     }
 }
 

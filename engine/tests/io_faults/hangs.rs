@@ -241,3 +241,49 @@ fn d19_a_log_whose_background_work_hangs_can_be_closed() {
     disk.restart_losing_all();
     appended.check(&disk);
 }
+
+/// A record that is durable is acknowledged though the next one waits for a segment, which the disk does not
+/// give; and there is no deadline here that could end that wait.
+#[test]
+fn a_durable_record_is_not_kept_waiting_for_the_next_segment() {
+    for _ in 0..10 {
+        let mut config = config();
+        (config.parity, config.scrub_bytes_per_second) = (false, 0);
+        config.stall_deadline_ms = 0;
+        let disk = SimDisk::new(1);
+        let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config);
+        let log = Arc::new(opened.expect("an empty disk opens").0);
+        let record = [7; RECORD_BYTES];
+        let fill = |segments: u64| {
+            let mut appends = 0;
+            while log.stats().segments < segments {
+                log.append(&record).expect("nothing hangs yet");
+                appends += 1;
+            }
+            appends
+        };
+        fill(2);
+        let in_a_segment = fill(3);
+        while log.stats().segments_created < 4 {
+            sleep(Duration::from_micros(100));
+        }
+        disk.hang_nth(OperationKind::Create, 1);
+        // Up to the last record that the fourth segment has room for.
+        fill(4);
+        for _ in 2..in_a_segment {
+            log.append(&record).expect("there is room");
+        }
+        let last = log.submit(&record).expect("there is room");
+        let waits_for_a_segment = log.submit(&record).expect("it is taken");
+        let waiting = std::thread::spawn(move || last.wait());
+        let start = Instant::now();
+        while !waiting.is_finished() && start.elapsed() < A_WHILE {
+            sleep(Duration::from_millis(1));
+        }
+        let was_told = waiting.is_finished();
+        disk.restart_losing_all();
+        assert!(waits_for_a_segment.wait().is_err());
+        let last = waiting.join().expect("nobody panics");
+        assert!(was_told && last.is_ok(), "it was durable, and nobody was told");
+    }
+}

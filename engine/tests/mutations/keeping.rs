@@ -426,6 +426,6 @@ pub(super) const KEEPING: &[Mutation] = &[
             "        ended.finish();\n        self.note_answer();\n        let prepared",
             "        self.note_answer();\n        let prepared",
         )],
-        test: "io_faults::d19_each_operation_hangs",
+        test: "io_faults::a_durable_record",
     },
 ];

@@ -75,15 +75,6 @@ pub(super) const TRUNCATING: &[Mutation] = &[
         test: TRUNCATE,
     },
     Mutation {
-        what: "a footer behind a cut is believed from the table",
-        edits: &[(
-            "recovery/examine.rs",
-            "let is_void = self.superblock.cut.voids_trailer(&entry.trailer);",
-            "let is_void = false;",
-        )],
-        test: TRUNCATE,
-    },
-    Mutation {
         what: "a cut is finished before its records are appended again",
         edits: &[(
             "log/open.rs",
@@ -98,13 +89,13 @@ pub(super) const TRUNCATING: &[Mutation] = &[
         test: TRUNCATE,
     },
     Mutation {
-        what: "parity is published for a segment that was cut meanwhile",
+        what: "a segment that was cut meanwhile is mended",
         edits: &[(
             "segments.rs",
             "self.get(segment.number()).is_some_and(|current| Arc::ptr_eq(&current, segment))",
             "self.get(segment.number()).is_some()",
         )],
-        test: TRUNCATE,
+        test: "truncate::a_scrub_that_is_overtaken",
     },
     Mutation {
         what: "appends go on while the log is truncated",

@@ -205,7 +205,7 @@ pub(super) const WRITING: &[Mutation] = &[
             "superblock.change(|s| s.cut = Cut {",
             "superblock.change(|_| _ = Cut {",
         )],
-        test: "explorer",
+        test: "truncate::the_cut_of_a_torn_tail",
     },
     Mutation {
         what: "a checkpoint is not synced before it has its name",
