@@ -207,6 +207,7 @@ impl Plan {
             files: &files,
             evidence_lsn: evidence.max(table.evidence_lsn),
             searches_the_tail: !is_torn_at_worst,
+            is_damaged: !is_torn_at_worst && verdict.is_some(),
         };
         let segments = survey.run().map_err(failed)?.map_err(RepairError::Impossible)?;
         let damaged_checkpoints = damaged_checkpoints(disk, &entries, superblock.log_id);

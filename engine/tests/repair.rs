@@ -288,6 +288,31 @@ fn d9_both_superblock_copies_damaged() {
     holds_all_but(&disk, &[], end);
 }
 
+/// D7: of the last batches only the headers are left, and they are the only evidence of what is lost.
+#[test]
+fn d7_only_the_headers_of_the_last_batches_are_left() {
+    for without_superblock in [false, true] {
+        let (disk, batches, _) = made(false);
+        let [.., first, second, third] = &batches[..] else { panic!("there are more") };
+        for batch in [first, second, third] {
+            flip(&disk, batch.segment, batch.offset + 200);
+        }
+        let names = disk.files().into_iter();
+        names.filter(|name| name == "watermark" || name.ends_with(".segments")).for_each(|name| {
+            disk.remove_file(&name);
+        });
+        if without_superblock {
+            disk.remove_file("superblock");
+        }
+        let report = repaired(&disk);
+        // The third was written when the two before it were durable.
+        let lost = first.base_lsn..third.base_lsn;
+        assert_eq!(third.durable_lsn, third.base_lsn);
+        assert_eq!(report.lost(), std::slice::from_ref(&lost));
+        holds_all_but(&disk, &[lost], third.base_lsn);
+    }
+}
+
 #[test]
 fn what_cannot_be_repaired_says_so() {
     let disk = SimDisk::new(1);

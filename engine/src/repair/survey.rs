@@ -81,6 +81,8 @@ pub(crate) struct Survey<'a> {
     /// Whether what lies behind the first fault of the last segment is looked at: not when recovery
     /// calls it a torn tail, which it cuts off itself.
     pub(crate) searches_the_tail: bool,
+    /// Whether recovery calls the tail damaged: then whatever was begun behind its end is lost.
+    pub(crate) is_damaged: bool,
 }
 
 impl Survey<'_> {
@@ -240,10 +242,13 @@ impl Survey<'_> {
             if let Err(reason) = walk.reach(lsn, offset, link) {
                 return Ok(Err(format!("segment {number}: {reason}")));
             }
-        } else if is_last && self.evidence_lsn > walk.chain.lsn {
-            let link = walk.chain.checksum.unwrap_or_default();
-            // Without room here, a segment of its own stands for them.
-            let _ = walk.reach(self.evidence_lsn, None, link);
+        } else if is_last {
+            let lost_lsn = self.evidence_lsn.max(self.begun_behind(&walk.chain, &mut window)?);
+            if lost_lsn > walk.chain.lsn {
+                let link = walk.chain.checksum.unwrap_or_default();
+                // Without room here, a segment of its own stands for them.
+                let _ = walk.reach(lost_lsn, None, link);
+            }
         }
         Ok(Ok(Surveyed {
             header,
@@ -254,6 +259,24 @@ impl Survey<'_> {
             pieces: walk.pieces,
             end: walk.chain,
         }))
+    }
+
+    /// Up to where batches of which only the header is left, behind the last whole one, say that records
+    /// were durable; and where the last of them began, when something there is known to be damaged.
+    fn begun_behind(&self, end: &Chain, window: &mut Window) -> io::Result<Lsn> {
+        let step = u64::from(end.block_bytes);
+        let mut lsn = Lsn::NONE;
+        let mut offset = end.offset;
+        while self.searches_the_tail && offset + step <= end.data_end {
+            if let Some(header) = end.recognize(window.get(offset, HEADER_BYTES)?, offset) {
+                lsn = lsn.max(header.durable_lsn);
+                if self.is_damaged {
+                    lsn = lsn.max(header.base_lsn);
+                }
+            }
+            offset += step;
+        }
+        Ok(lsn)
     }
 
     /// What the first batch of the first segment kept continues: nothing else says that.
