@@ -47,9 +47,9 @@ pub struct Config {
     /// and checksums, for which any 32 damaged blocks of 4 KiB in each 4 MiB are rebuilt when they are
     /// read, and by the scrub. Default: true.
     pub parity: bool,
-    /// The scrub, and the writing of parity, read at most so many bytes a second, and an eighth of that
-    /// while records are appended, unless more than 16 sealed segments wait for their parity. 0 turns both
-    /// off. Default: 64 MiB.
+    /// The scrub, and the writing of parity, read at most so many bytes a second. While records are appended
+    /// it is a 32nd of that, and an eighth when more than 16 sealed segments wait for their parity. 0 turns
+    /// both off. Default: 64 MiB.
     pub scrub_bytes_per_second: u64,
     /// A scrub of all sealed segments is started so long after the one before, and so long after the log
     /// was opened. Default: one day.

@@ -44,12 +44,15 @@ use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Far behind threads that serve somebody.
 const NICE: i32 = 19;
-/// While somebody appends, the scrub takes this part of its rate, unless too many segments wait.
-const BUSY_DIVISOR: u64 = 8;
+/// While somebody appends, the scrub takes this part of its rate; the greater one when too many segments
+/// wait. Each piece keeps an append waiting for its reading and its checksums: one in a hundred shows in
+/// the tail of the latencies.
+const BUSY_DIVISOR: u64 = 32;
+const BEHIND_DIVISOR: u64 = 8;
 /// Sealed segments without digest and parity that may wait for a quieter time.
 const BACKLOG_SEGMENTS: u64 = 16;
 /// Bytes that are read at once.
-const PIECE_BYTES: usize = 128 << 10;
+const PIECE_BYTES: usize = 32 << 10;
 /// How often it is looked whether there is something to do.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -112,7 +115,11 @@ impl Paced<'_> {
         let batches = Counters::get(&self.core.counters.batches);
         let is_busy = self.batches.replace(batches) != batches;
         let is_behind = self.core.segments.unprotected_count() > BACKLOG_SEGMENTS;
-        let rate = if is_busy && !is_behind { rate / BUSY_DIVISOR } else { rate };
+        let rate = match (is_busy, is_behind) {
+            (false, _) => rate,
+            (true, false) => rate / BUSY_DIVISOR,
+            (true, true) => rate / BEHIND_DIVISOR,
+        };
         let takes = Duration::from_micros(read.saturating_mul(1_000_000) / rate.max(1));
         let now = Instant::now();
         let due = self.due.get().max(now) + takes;
