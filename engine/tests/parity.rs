@@ -472,8 +472,8 @@ fn forge_checksums(file: &mut [u8]) {
     for (header_at, table_at) in layout.copies().map(|(header, table)| (at(header), at(table))) {
         for unit in 0..layout.parity_units(0) {
             let unit_at = at(layout.parity_offset(0, unit));
-            let sum = checksum(&[&file[unit_at..unit_at + UNIT_BYTES]]);
-            file[table_at + 4 * (units + unit)..][..4].copy_from_slice(&sum);
+            let sum = blake3::hash(&file[unit_at..unit_at + UNIT_BYTES]);
+            file[table_at + 4 * (units + unit)..][..4].copy_from_slice(&sum.as_bytes()[..4]);
         }
         let sum = checksum(&[&file[table_at..table_at + layout.table_bytes()]]);
         file[header_at + TABLE_CHECKSUM_AT..][..4].copy_from_slice(&sum);

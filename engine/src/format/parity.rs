@@ -178,6 +178,14 @@ impl ParityHeader {
     }
 }
 
+/// The checksum of a unit: of another kind than those inside of it. Whatever carries its own CRC leaves the
+/// CRC of all around it the same, so that a unit in which one header stands for another would be taken for
+/// whole, and its difference be built into every unit that is rebuilt beside it, past their CRCs too.
+fn unit_checksum(bytes: &[u8]) -> u32 {
+    let [a, b, c, d, ..] = *blake3::hash(bytes).as_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 /// The checksums of all units, data first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnitChecksums {
@@ -200,20 +208,20 @@ impl UnitChecksums {
     }
 
     pub(crate) fn set_data(&mut self, slab: usize, unit: usize, bytes: &[u8]) {
-        self.checksums[UnitChecksums::data_at(slab, unit)] = checksum(bytes);
+        self.checksums[UnitChecksums::data_at(slab, unit)] = unit_checksum(bytes);
     }
 
     pub(crate) fn set_parity(&mut self, slab: usize, unit: usize, bytes: &[u8]) {
         let at = self.parity_at(slab, unit);
-        self.checksums[at] = checksum(bytes);
+        self.checksums[at] = unit_checksum(bytes);
     }
 
     pub(crate) fn data_is_whole(&self, slab: usize, unit: usize, bytes: &[u8]) -> bool {
-        self.checksums[UnitChecksums::data_at(slab, unit)] == checksum(bytes)
+        self.checksums[UnitChecksums::data_at(slab, unit)] == unit_checksum(bytes)
     }
 
     pub(crate) fn parity_is_whole(&self, slab: usize, unit: usize, bytes: &[u8]) -> bool {
-        self.checksums[self.parity_at(slab, unit)] == checksum(bytes)
+        self.checksums[self.parity_at(slab, unit)] == unit_checksum(bytes)
     }
 
     /// The table as it stands in the file; its checksum goes into the header.
@@ -364,5 +372,20 @@ mod tests {
         for name in ["42.parity", "00000000000000000000.parity", "x", ""] {
             assert_eq!(parse_file_name(name), None, "{name}");
         }
+    }
+
+    /// One structure for another, each with its own CRC, is seen.
+    #[test]
+    fn a_unit_with_another_header_is_another_unit() {
+        let mut unit = vec![7; UNIT_BYTES];
+        let seal = |unit: &mut [u8], field: u8| {
+            unit[512] = field;
+            let own = checksum(&unit[512..636]);
+            unit[636..640].copy_from_slice(&own.to_le_bytes());
+            (checksum(unit), unit_checksum(unit))
+        };
+        let (one, other) = (seal(&mut unit, 1), seal(&mut unit, 2));
+        assert_eq!(one.0, other.0, "a CRC does not tell them apart");
+        assert_ne!(one.1, other.1);
     }
 }
