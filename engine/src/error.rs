@@ -174,7 +174,8 @@ pub enum ReadError {
         range: LsnRange,
     },
     /// The log was truncated since the reader began, to an LSN before the one that comes next: records
-    /// that it handed out from `lsn` on may have been given up. Begin again at `lsn`.
+    /// that it handed out from `lsn` on may have been given up. Begin again at `lsn`; with a
+    /// [`LogReader`](crate::LogReader) of another process, after a [`refresh`](crate::LogReader::refresh).
     #[error("the log was truncated to LSN {lsn}, and the reader stands behind it, at {next}")]
     Truncated {
         /// Where the log ended after the truncation.

@@ -37,19 +37,24 @@ pub(crate) struct Part {
 }
 
 /// Writes a fork of these parts, which `header` describes but for their length and checksum; it has its
-/// name, durably, when this returns.
+/// name, durably, when this returns. After each piece `progress` is called.
 ///
 /// # Errors
 /// Nothing is left but perhaps a temporary file; a failed sync of the directory is marked by
 /// [`DirectoryInDoubt`].
-pub(crate) fn write(disk: &dyn Disk, mut header: ForkHeader, parts: &[Part]) -> io::Result<String> {
+pub(crate) fn write(
+    disk: &dyn Disk,
+    mut header: ForkHeader,
+    parts: &[Part],
+    progress: &dyn Fn(),
+) -> io::Result<String> {
     let name = file_name(header.lsn, header.epoch);
     let temporary = format!("{name}{TEMPORARY_SUFFIX}");
     remove_if_there(disk, &temporary)?;
     header.content_bytes = parts.iter().map(|part| part.offsets.end - part.offsets.start).sum();
     let bytes = to_u64(HEADER_BYTES) + header.content_bytes;
     let written = create(disk, &temporary, bytes)
-        .and_then(|file| write_to(&*file, &mut header, parts))
+        .and_then(|file| write_to(&*file, &mut header, parts, progress))
         .and_then(|()| disk.rename(&temporary, &name));
     match written {
         Ok(()) => {
@@ -83,7 +88,12 @@ fn create(disk: &dyn Disk, temporary: &str, bytes: u64) -> io::Result<Arc<dyn Di
     }
 }
 
-fn write_to(file: &dyn DiskFile, header: &mut ForkHeader, parts: &[Part]) -> io::Result<()> {
+fn write_to(
+    file: &dyn DiskFile,
+    header: &mut ForkHeader,
+    parts: &[Part],
+    progress: &dyn Fn(),
+) -> io::Result<()> {
     let mut checksum = crc32fast::Hasher::new();
     let mut piece = Aligned::zeroed(PIECE_BYTES);
     let mut to = to_u64(HEADER_BYTES);
@@ -102,6 +112,7 @@ fn write_to(file: &dyn DiskFile, header: &mut ForkHeader, parts: &[Part]) -> io:
             }
             checksum.update(&piece);
             file.write_at(&piece, to)?;
+            progress();
             from += to_u64(bytes);
             to += to_u64(bytes);
         }

@@ -35,6 +35,9 @@ pub(crate) enum Name {
 pub(crate) const RESERVE_FILE_NAME: &str = "fork.reserve";
 const SPARE_SUFFIX: &str = ".spare";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
+/// Of a segment that is being mended. Not the name under which it is made new, as it may be meanwhile when
+/// it was truncated.
+pub(crate) const MEND_SUFFIX: &str = ".mend.tmp";
 
 /// Between the name of what was replaced and a number.
 const REPLACED_INFIX: &str = ".replaced-";
@@ -82,6 +85,9 @@ pub(crate) fn classify(name: &str) -> Name {
             _ => Name::Foreign,
         };
     }
+    if name.strip_suffix(MEND_SUFFIX).and_then(segment::parse_file_name).is_some() {
+        return Name::Temporary;
+    }
     match name.strip_suffix(TEMPORARY_SUFFIX).map(classify) {
         Some(
             Name::Superblock
@@ -116,6 +122,8 @@ mod tests {
         assert_eq!(classify(&fork), Name::Fork(Lsn::new(7), Epoch::new(3)));
         assert_eq!(classify(&format!("{fork}.tmp")), Name::Temporary);
         assert_eq!(classify("fork.reserve"), Name::Reserve);
+        assert_eq!(classify("00000000000000000007.seg.mend.tmp"), Name::Temporary);
+        assert_eq!(classify("superblock.mend.tmp"), Name::Foreign);
         assert_eq!(classify("00000000000000000007.seg.replaced-1.tmp"), Name::Temporary);
         for name in ["superblock.tmp", "watermark.tmp", "00000000000000000007.seg.tmp"] {
             assert_eq!(classify(name), Name::Temporary, "{name}");

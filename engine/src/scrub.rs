@@ -34,7 +34,7 @@ use crate::format::table::Digest;
 use crate::format::version::Fault;
 use crate::log::core::{Core, Signal};
 use crate::log::maintenance::remove_if_there;
-use crate::names::TEMPORARY_SUFFIX;
+use crate::names::MEND_SUFFIX;
 use crate::parity::{Parity, ParityWriter, SLAB_BYTES};
 use crate::read::Assembler;
 use crate::segments::Segment;
@@ -182,7 +182,7 @@ impl Core {
 
     /// Reads one sealed segment and does for it what it needs. What goes wrong here harms nobody: it is
     /// noted, and tried again in the next round.
-    fn scrub_segment(&self, segment: &Arc<Segment>) {
+    pub(crate) fn scrub_segment(&self, segment: &Arc<Segment>) {
         if self.lock_state().writer.poison().is_some() {
             return;
         }
@@ -195,9 +195,14 @@ impl Core {
             Err(error) => Err(error),
         };
         match found {
+            // What was truncated meanwhile is another segment now.
+            Ok(_) if !self.segments.has(segment) => {}
             Ok(Found::Whole) => drop(self.scrub.lock().remove(&segment.number())),
             Ok(Found::Damaged(corruption)) => {
                 self.scrub.lock().insert(segment.number(), corruption);
+                if !self.segments.has(segment) {
+                    self.scrub.lock().remove(&segment.number());
+                }
             }
             Ok(Found::Interrupted) => {}
             // Full, dropped meanwhile, or the medium does not give it.
@@ -353,7 +358,7 @@ impl Core {
         parity: &Parity,
     ) -> io::Result<()> {
         let name = file_name(segment.number());
-        let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+        let temporary = format!("{name}{MEND_SUFFIX}");
         remove_if_there(&*self.disk, &temporary)?;
         let made = self.write_mended(segment, damaged, parity, &temporary);
         let _maintenance = self.lock_maintenance_in_time().map_err(io::Error::other)?;

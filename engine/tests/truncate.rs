@@ -12,7 +12,8 @@ use cairnlog_engine::format::fork::{ForkHeader, HEADER_BYTES};
 use cairnlog_engine::format::segment::file_name;
 use cairnlog_engine::format::superblock::{COPY_BYTES, Superblock};
 use cairnlog_engine::{
-    AppendError, ChangeError, Config, Log, LogReader, Lsn, ReadError, Verdict, verify_on,
+    AppendError, ChangeError, Config, Inspected, Log, LogReader, Lsn, ReadError, Verdict,
+    inspect_on, verify_on,
 };
 
 mod common;
@@ -482,4 +483,86 @@ fn parity_brings_nothing_back_wherever_the_power_goes() {
             break;
         }
     }
+}
+
+/// The segment of a cut is read without its parity from then on: what that makes up for is mended first, and
+/// what it does not make up for refuses the cut.
+#[test]
+fn damage_around_the_cut_is_mended_first_or_refused() {
+    let places = |disk: &SimDisk, lsn: u64| {
+        let mut batches = Vec::new();
+        let mut see = |seen| {
+            if let Inspected::Batch { header, .. } = seen {
+                batches.push(header);
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        inspect_on(disk, &mut see).expect("a log");
+        let holds = |b: &&BatchHeader| (b.base_lsn.get()..b.end_lsn().get()).contains(&lsn);
+        let around = batches.iter().find(holds).expect("it is in the log").clone();
+        let (first, second) = (batches[0].offset, batches[1].offset);
+        assert_eq!(around.segment, 1);
+        [0, first, second, around.offset].map(|offset| offset + 150)
+    };
+    for parity in [true, false] {
+        for place in 0..4 {
+            let mut config = config();
+            config.parity = parity;
+            let (disk, mut model) = (SimDisk::new(1), Model::default());
+            let log = model.open(&disk, &config).expect("an empty disk");
+            for _ in 0..4 {
+                model.append_batch(&log).expect("nothing fails");
+            }
+            let lsn = log.end_lsn().get() - 1;
+            model.append_large(&log, 6).expect("nothing fails");
+            log.scrub().expect("nothing fails");
+            disk.flip_bit(&file_name(1), places(&disk, lsn)[place] * 8);
+            if parity {
+                model.truncate(&log, Lsn::new(lsn)).expect("it is mended");
+                model.append_some(&log).expect("it takes records");
+                drop(log);
+                model.check(&disk, &config);
+            } else {
+                let end = log.end_lsn();
+                let refused = log.truncate(Lsn::new(lsn)).expect_err("it is damaged");
+                assert!(matches!(refused, ChangeError::Unreadable(_)), "{refused:?}");
+                assert_eq!(log.end_lsn(), end);
+                log.append(b"it goes on").expect("nothing was changed");
+            }
+        }
+    }
+}
+
+/// In a log without threads one call at a time goes on, a truncation as well: neither it nor an append waits
+/// for the other.
+#[test]
+fn two_threads_of_a_log_without_threads_do_not_wait_for_each_other() {
+    for _ in 0..20 {
+        let (_disk, mut model, log) = new_log(&config());
+        model.append_batch(&log).expect("nothing fails");
+        let lsn = Lsn::new(log.end_lsn().get() - 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    log.append(b"beside it").expect("nothing fails");
+                }
+            });
+            scope.spawn(|| log.truncate(lsn).expect("nothing fails"));
+        });
+        assert!(log.end_lsn() >= lsn);
+    }
+}
+
+/// A look of another process at what is then given up says so, and does not call it damage.
+#[test]
+fn a_look_from_before_a_truncation_is_no_damage() {
+    let (disk, mut model, log) = new_log(&config());
+    let reader = LogReader::open_on(Arc::new(disk.clone())).expect("a log");
+    let mut records = reader.iter(..).expect("from the first");
+    records.next().expect("there is one").expect("whole");
+    model.truncate(&log, Lsn::new(3)).expect("nothing fails");
+    model.append_large(&log, 3).expect("it takes records");
+    let ended = records.find_map(Result::err).expect("what comes next was given up");
+    assert!(matches!(ended, ReadError::Truncated { .. }), "{ended:?}");
+    assert!(records.next().is_none());
 }

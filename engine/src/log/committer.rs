@@ -83,6 +83,15 @@ impl Core {
         let _guard = self.poison_on_panic();
         let _turn = self.take_turn();
         self.check(records)?;
+        self.append_in_turn(records, producer)
+    }
+
+    /// The same for records that were in the log before, by whoever has the turn.
+    pub(super) fn append_in_turn<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+        producer: Option<Producer>,
+    ) -> Result<Lsn, AppendError> {
         let (mut state, first, commit) = self.push(records, producer, None)?;
         state.writer.add_waiter();
         self.drive_or_wait(state, &commit)?;

@@ -164,6 +164,8 @@ impl Core {
         &self,
     ) -> Result<MutexGuard<'_, Maintenance>, IoFailure> {
         let maintenance = self.lock_in_time(&self.maintenance, &self.maintained_ms)?;
+        // Whoever held it may have failed: what memory says of the disk is then not to be relied on.
+        self.check_health()?;
         self.note_maintained();
         Ok(maintenance)
     }

@@ -18,17 +18,20 @@ use super::core::{Core, Driver, Maintenance};
 use super::open::Opening;
 use crate::checkpoint::DirectoryInDoubt;
 use crate::disk::Access;
-use crate::error::{AppendError, ChangeError, IoFailure, OpenError, ReadError};
+use crate::error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
 use crate::fork::{self, Part};
 use crate::format::batch::{BatchHeader, Records, producer_runs};
 use crate::format::fork::ForkHeader;
 use crate::format::segment::file_name;
 use crate::format::superblock::{Cut, Restore, Truncations};
 use crate::format::version::Fault;
-use crate::read::{Cursor, Way};
+use crate::parity::{MendedFile, Parity};
+use crate::read::{Cursor, ScanEnd, Way, Window};
+use crate::recovery::read_header;
 use crate::superblock::SuperblockStore;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, PoisonError, thread};
+use crate::wal::scan::Chain;
 use crate::wal::steps::Producer;
 use crate::{Lsn, LsnRange};
 
@@ -64,7 +67,9 @@ impl Core {
     pub(crate) fn truncate(&self, lsn: Lsn) -> Result<Truncated, ChangeError> {
         let _guard = self.poison_on_panic();
         let _no_checkpoint = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.take_turn();
         let _paused = self.pause_appends()?;
+        self.mend_around(lsn);
         let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         self.wait_for_driver();
         self.check_poison()?;
@@ -74,7 +79,9 @@ impl Core {
             return Ok(Truncated { given_up: lsn..lsn, fork: None });
         }
         let place = self.find_place(lsn).map_err(ChangeError::Unreadable)?;
+        self.check_kept(&place).map_err(ChangeError::Unreadable)?;
         let fork = self.write_fork(&maintenance, &place, lsn..end_lsn)?;
+        self.check_poison()?;
         let recorded = maintenance.superblock.change(|superblock| {
             superblock.cut = place.cut;
             superblock.restore = place.restore;
@@ -91,9 +98,47 @@ impl Core {
         Ok(Truncated { given_up: lsn..end_lsn, fork: Some(fork) })
     }
 
+    /// The segment in which the cut is made is read without its parity from then on: what that makes up for
+    /// is mended first. Whether that went well shows when the place is looked at again.
+    fn mend_around(&self, lsn: Lsn) {
+        let first = self.segments.first().map_or(Lsn::FIRST, |first| first.header.base_lsn);
+        if (first..self.progress.durable_lsn()).contains(&lsn)
+            && let Ok(place) = self.find_place(lsn)
+            && self.check_kept(&place).is_err()
+            && let Some(segment) = self.segments.get(place.cut.segment)
+        {
+            self.scrub_segment(&segment);
+        }
+    }
+
+    /// Whether recovery will find what is kept of the segment of the cut: as it stands on the medium, up to
+    /// the cut and to the end of a batch in whose middle it is.
+    fn check_kept(&self, place: &Place) -> Result<(), ReadError> {
+        let number = place.cut.segment;
+        let segment = self.segments.get(number).expect("the place was found in it");
+        if segment.is_sealed() && place.cut.offset == segment.extent().end_offset {
+            return Ok(());
+        }
+        let failed = |error| ReadError::Io(IoFailure::new("read", &file_name(number), error));
+        let file = self.disk.open(&file_name(number), Access::Read).map_err(failed)?;
+        let mut chain = Chain::at_segment(&segment.header, Cut::default());
+        let header = read_header(&*file, chain.block_bytes).map_err(failed)?;
+        let mut window = Window::new(file, true);
+        let mut fault = header.as_ref().err().copied();
+        let reached_lsn = place.cut.lsn.max(place.restore.end_lsn);
+        while fault.is_none() && (chain.offset < place.cut.offset || chain.lsn < reached_lsn) {
+            match window.next_batch(&chain).map_err(failed)? {
+                Ok((header, _)) => chain.advance(&header),
+                Err(ScanEnd::Fault(found)) => fault = Some(found),
+                Err(ScanEnd::Full) => fault = Some(Fault::Short),
+            }
+        }
+        let (offset, lsn) = (chain.offset, chain.lsn);
+        fault.map_or(Ok(()), |fault| Err(Corruption { segment: number, offset, lsn, fault }.into()))
+    }
+
     /// Has everybody who appends wait, and everything that was appended become durable or fail.
     fn pause_appends(&self) -> Result<Paused<'_>, ChangeError> {
-        let _turn = self.take_turn();
         let mut state = self.lock_state();
         while state.paused_by.is_some() {
             state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -198,6 +243,12 @@ impl Core {
             let file = self.disk.open(&name, Access::Read);
             let file = file
                 .map_err(|error| ChangeError::NotTruncated(IoFailure::new("open", &name, error)))?;
+            let bytes = segment.header.segment_bytes;
+            // The last chance for what parity makes up for: it is removed.
+            let file = match Parity::open(&*self.disk, self.log_id, number, bytes) {
+                Ok(Ok(parity)) if segment.has_parity() => Arc::new(MendedFile::new(file, parity)),
+                _ => file,
+            };
             parts.push(Part { file, offsets: start..segment.extent().end_offset });
         }
         let bytes = parts.iter().map(|part| part.offsets.end - part.offsets.start).sum();
@@ -220,11 +271,18 @@ impl Core {
             content_checksum: 0,
             block_bytes: superblock.block_bytes,
         };
-        fork::write(&*self.disk, header, &parts).map_err(|error| {
+        let written = fork::write(&*self.disk, header, &parts, &|| self.note_maintained());
+        let name = written.map_err(|error| {
             let in_doubt = error.get_ref().is_some_and(|inner| inner.is::<DirectoryInDoubt>());
             let failure = IoFailure::new("write", "a fork", error);
             if in_doubt { self.poisoned_by(failure) } else { ChangeError::NotTruncated(failure) }
-        })
+        })?;
+        if place.restore.end_lsn > Lsn::NONE {
+            // Recovery relies on it from now on.
+            fork::first_batch(&*self.disk, self.log_id, place.restore)
+                .map_err(ChangeError::NotTruncated)?;
+        }
+        Ok(name)
     }
 
     /// Recovers as after a crash, and goes on from there.
@@ -233,6 +291,7 @@ impl Core {
         let superblock = SuperblockStore::open(&*self.disk)?;
         let mut opening = Opening { disk, config, superblock };
         let (found, _) = opening.recover(false, 0)?;
+        self.note_maintained();
         let cleaned = opening.clean_up(&found)?;
         let writer = opening.writer(&found)?;
         let epoch = opening.superblock.current().promised_epoch;
@@ -245,7 +304,12 @@ impl Core {
         self.scrub.forget_from(self.segments.sealed_end());
         self.epoch.store(epoch.get(), Ordering::Release);
         *self.lock_epochs() = epochs;
-        self.lock_state().writer = writer;
+        let mut state = self.lock_state();
+        if let Some(AppendError::Poisoned(failure)) = state.writer.poison() {
+            // Whatever failed meanwhile is not forgotten with the old writer.
+            return Err(failure.clone().into());
+        }
+        state.writer = writer;
         Ok(())
     }
 
@@ -283,7 +347,7 @@ impl Core {
         while at < kept {
             let (producer, end) = run_at(&header, &bytes, at);
             let end = end.min(kept);
-            self.append(&records[at..end], producer).map_err(|error| match error {
+            self.append_in_turn(&records[at..end], producer).map_err(|error| match error {
                 AppendError::Full(failure)
                 | AppendError::NoSegment(failure)
                 | AppendError::Poisoned(failure) => failure,

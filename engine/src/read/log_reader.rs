@@ -15,7 +15,7 @@ use super::window::Window;
 use crate::disk::{Access, BackendChoice, Disk, Entry, OsDisk};
 use crate::error::{IoFailure, OpenError, ReadError};
 use crate::format::segment::file_name;
-use crate::format::superblock::{Superblock, Truncations};
+use crate::format::superblock::{Cut, Superblock, Truncations};
 use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::recovery::{Examined, Verdict, decide, examine, read_header};
@@ -173,6 +173,10 @@ impl Look {
     }
 }
 
+fn truncations_of(superblock: &Superblock) -> (Truncations, Cut) {
+    (superblock.truncations, superblock.cut)
+}
+
 /// Looks at a directory. While a writer lives, segments may be dropped and batches may be written under
 /// the look, which then sees damage that is none: only what stays is damage.
 pub(crate) fn look(disk: &dyn Disk) -> Result<Look, OpenError> {
@@ -191,6 +195,10 @@ pub(crate) fn look(disk: &dyn Disk) -> Result<Look, OpenError> {
                     return Ok(look);
                 }
             }
+            // What was seen may be of before a truncation, or of after it.
+            Ok(_)
+                if looks < LOOKS_MAX
+                    && truncations_of(&superblock_of(disk)?) != truncations_of(&before) => {}
             Err(_) if looks < LOOKS_MAX && superblock_of(disk)? != before => {}
             other => return other,
         }

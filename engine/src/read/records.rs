@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::cursor::{Cursor, Way, read_failed};
-use super::log_reader::Snapshot;
+use super::log_reader::{Snapshot, superblock_of};
 use crate::error::{Corruption, ReadError};
 use crate::format::batch::{BatchHeader, Records as Places, producer_runs};
 use crate::format::version::Fault;
@@ -84,6 +84,13 @@ impl View {
             }
             View::Snapshot(_) => Lsn::FIRST,
         }
+    }
+
+    /// Where the log was truncated to since the look at it was taken, by another process.
+    fn truncated_since(&self) -> Option<Lsn> {
+        let View::Snapshot(snapshot) = self else { return None };
+        let now = superblock_of(&*snapshot.disk).ok()?.truncations;
+        (now.count > snapshot.truncations.count).then_some(now.last_lsn)
     }
 
     /// Looks again when the log was truncated under the look.
@@ -239,13 +246,20 @@ impl Records {
                 }
             }
             self.heed_truncations()?;
-            match self.fetch() {
+            let fetched = self.fetch();
+            if self.view.truncations() != self.truncations {
+                // It was given up, or others took its place, while it was read.
+                continue;
+            }
+            match fetched {
                 Ok(Some(batch)) => self.batch = Some(batch),
                 Ok(None) => return Ok(None),
-                // The batch was read while it was given up: that comes to light now.
-                Err(_) if self.view.truncations() != self.truncations => {}
                 Err(error) => {
                     let (lsn, range) = (self.next, self.view.range());
+                    if let Some(cut_lsn) = self.view.truncated_since() {
+                        self.end = lsn;
+                        return Err(ReadError::Truncated { lsn: cut_lsn, next: lsn });
+                    }
                     self.end = lsn;
                     // What goes wrong in a segment that was dropped meanwhile is no damage.
                     let dropped = lsn < range.start;

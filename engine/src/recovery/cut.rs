@@ -15,6 +15,7 @@ use super::{Examined, Verdict};
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry};
 use crate::error::IoFailure;
 use crate::format::bytes::{to_u64, to_usize};
+use crate::format::checkpoint::Kind;
 use crate::format::segment::file_name;
 use crate::format::superblock::{Cut, Superblock};
 use crate::format::watermark::Watermark;
@@ -66,7 +67,9 @@ fn remove_behind(
         let is_void = match classify(&entry.name) {
             Name::Segment(number) => number > last,
             Name::Parity(number) => number > last || (number == last && !is_sealed),
-            Name::Checkpoint(_, lsn) => lsn > kept_lsn,
+            // A table that ends at the cut may list segments whose numbers come again.
+            Name::Checkpoint(Kind::Segments, lsn) => lsn >= superblock.cut.lsn,
+            Name::Checkpoint(Kind::State, lsn) => lsn > kept_lsn,
             _ => false,
         };
         if is_void {

@@ -100,6 +100,9 @@ pub(crate) fn examine(
     let mut table = checkpoint::newest_table(disk, entries, superblock)
         .map_err(|error| IoFailure::new("read", "the checkpoints", error))?;
     let evidence = evidence(superblock, watermark).max(table.evidence_lsn);
+    // What has to be appended again comes behind everything that was kept.
+    let kept = if superblock.restore.end_lsn > Lsn::NONE { superblock.cut.lsn } else { Lsn::NONE };
+    let evidence = evidence.max(kept);
     let mut found = nothing_found(superblock, evidence);
     found.notes = std::mem::take(&mut table.notes);
     let mut examiner =
@@ -212,7 +215,8 @@ impl Examiner<'_> {
         for entry in table.entries.into_iter().skip_while(|entry| entry.header.segment < first) {
             let header = &entry.header;
             let is_there = self.files.get(&header.segment) == Some(&header.segment_bytes);
-            if !is_there || !self.continues_in(header) {
+            let is_void = self.superblock.cut.voids_trailer(&entry.trailer);
+            if !is_there || is_void || !self.continues_in(header) {
                 break;
             }
             self.take_sealed(entry);

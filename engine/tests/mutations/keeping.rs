@@ -241,8 +241,8 @@ pub(super) const KEEPING: &[Mutation] = &[
             ),
             (
                 "repair/survey.rs",
-                "} else if is_last && self.evidence_lsn > walk.chain.lsn {",
-                "} else if is_last && self.evidence_lsn > walk.chain.lsn && false {",
+                "if lost_lsn > walk.chain.lsn {",
+                "if lost_lsn > walk.chain.lsn && false {",
             ),
         ],
         test: "repair::d13_",

@@ -53,7 +53,7 @@ pub(super) const TRUNCATING: &[Mutation] = &[
     },
     Mutation {
         what: "checkpoints behind a cut are not removed",
-        edits: &[("recovery/cut.rs", "Name::Checkpoint(_, lsn) => lsn > kept_lsn,", "")],
+        edits: &[("recovery/cut.rs", "Name::Checkpoint(Kind::State, lsn) => lsn > kept_lsn,", "")],
         test: TRUNCATE,
     },
     Mutation {
