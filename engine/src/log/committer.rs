@@ -29,7 +29,7 @@ use crate::segments::{Extent, Segment};
 use crate::stats::Counters;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Instant, MutexGuard, PoisonError, thread};
-use crate::wal::commit::{Commit, Wake};
+use crate::wal::commit::{Commit, Ended, Wake};
 use crate::wal::index::Index;
 use crate::wal::steps::{Content, Durable, Poll, Producer, Push};
 use crate::wal::writer::payload_bytes;
@@ -41,37 +41,6 @@ const GATHER_WAITERS_MAX: u32 = 32;
 const GATHER_MAX: Duration = Duration::from_micros(40);
 /// A second write is started beside the first when so many bytes wait for it.
 const PIPELINE_BYTES: usize = 64 << 10;
-
-/// Commits that ended, to be finished outside of the lock: when this is dropped, at the latest, so that
-/// a driver that panics leaves nobody waiting.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    commits: Vec<(Arc<Commit>, Result<(), AppendError>)>,
-}
-
-impl Ended {
-    fn add(&mut self, commit: Arc<Commit>, result: Result<(), AppendError>) {
-        self.commits.push((commit, result));
-    }
-
-    fn has(&self, commit: &Arc<Commit>) -> bool {
-        self.commits.iter().any(|(ended, _)| Arc::ptr_eq(ended, commit))
-    }
-
-    /// Before the disk is asked for anything: whoever is to hear how a batch ended is not to wait for
-    /// another answer, which may never come.
-    fn finish(&mut self) {
-        for (commit, result) in self.commits.drain(..) {
-            commit.finish(result);
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
 
 impl Core {
     /// Appends records and returns when they are durable.

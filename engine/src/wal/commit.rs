@@ -1,6 +1,6 @@
 //! Where those who wait for a batch meet: one futex word for each batch.
 //!
-//! Owns waiting for and announcing the end of a batch. Does not decide when a batch is durable
+//! Owns waiting for and announcing the end of a batch, and of several. Does not decide when a batch is durable
 //! (`writer`), nor who writes it (`committer`).
 //!
 //! Invariants
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::AppendError;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Futex, Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::sync::{Arc, Futex, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const PENDING: u32 = 0;
 const DURABLE: u32 = 1;
@@ -117,6 +117,37 @@ impl Commit {
 
     fn tasks(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Commits that ended, to be finished outside of the lock: when this is dropped, at the latest, so that
+/// a driver that panics leaves nobody waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    commits: Vec<(Arc<Commit>, Result<(), AppendError>)>,
+}
+
+impl Ended {
+    pub(crate) fn add(&mut self, commit: Arc<Commit>, result: Result<(), AppendError>) {
+        self.commits.push((commit, result));
+    }
+
+    pub(crate) fn has(&self, commit: &Arc<Commit>) -> bool {
+        self.commits.iter().any(|(ended, _)| Arc::ptr_eq(ended, commit))
+    }
+
+    /// Before the disk is asked for anything: whoever is to hear how a batch ended is not to wait for
+    /// another answer, which may never come.
+    pub(crate) fn finish(&mut self) {
+        for (commit, result) in self.commits.drain(..) {
+            commit.finish(result);
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
