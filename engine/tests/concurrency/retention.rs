@@ -92,8 +92,10 @@ fn retention_recycles_under_readers() {
     assert!(stats.segments_recycled > 0, "without readers, files are used again: {stats:?}");
     let kept: u64 = settled(&scratch.0).values().map(|(bytes, _)| bytes).sum();
     log.close().expect("nothing fails");
-    // The segments kept, the active one, the prepared one, and the spares.
-    let bound = (1 << 20) + (2 + config.spare_segments_max as u64) * config.segment_bytes;
+    // The segments kept, the active one, the prepared one, the spares, and the reserve for a fork.
+    let bound = (1 << 20)
+        + (2 + config.spare_segments_max as u64) * config.segment_bytes
+        + config.fork_reserve_bytes;
     assert!(kept <= bound + (64 << 10), "{kept} bytes");
     config.retain_bytes = None;
     let (log, _) = Log::open(&scratch.0, config).expect("nothing is damaged");
