@@ -1,6 +1,6 @@
 //! The handle people hold.
 //!
-//! Owns opening, the two threads of a log, and closing. Appending is in `committer`, reading in
+//! Owns opening, the threads of a log, and closing. Appending is in `committer`, reading in
 //! `read`, what happens behind the scenes in `maintenance`.
 //!
 //! Threads: a [`Log`] is used by any number of threads; it has one thread that writes for tickets, one

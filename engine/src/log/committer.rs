@@ -12,7 +12,8 @@
 //!  M2. When the driver leaves, either nothing is pending, or a waiter was asked to lead, or the commit
 //!      thread was woken.                                                   `stop_driving`
 //!  M3. Commits are finished after the published `durable_lsn` covers them, outside of the lock, and
-//!      before the disk is asked for anything else.  test `d19_each_operation_hangs` in tests/io_faults
+//!      before the disk is asked for anything else.
+//!      test `a_durable_record_is_not_kept_waiting_for_the_next_segment` in tests/io_faults
 //! All three are looked for in many interleavings by `interleavings`.
 //!
 //! Threads: any number of appenders, one commit thread.

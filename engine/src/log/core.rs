@@ -1,7 +1,7 @@
 //! What the parts of an open log share.
 //!
 //! Owns [`Core`]: the writer behind its lock, the published progress, the segments, and the means to
-//! wake the two threads of a log. Holds no logic but small accessors; the append path is `committer`,
+//! wake the threads of a log. Holds no logic but small accessors; the append path is `committer`,
 //! the background work `maintenance`, the handle `log`.
 //!
 //! Locks are taken in this order: the turn to scrub, `maintenance`, `state`, then those inside of a segment, the hot tail
