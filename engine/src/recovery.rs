@@ -18,7 +18,7 @@ mod renew;
 
 use std::fmt;
 
-pub(crate) use cut::{finish_cut, read_back, sync_tail};
+pub(crate) use cut::{finish_cut, lower_watermark, read_back, sync_tail};
 pub(crate) use examine::{Examined, evidence, examine, read_header, read_trailer};
 pub(crate) use renew::renew_tail;
 

@@ -134,6 +134,52 @@ fn what_only_the_cache_shows_is_written_again() {
     stands_on_what_was_found(false);
 }
 
+/// A disk on which a process died with several writes on their way: a batch that only the cache shows,
+/// and behind it, with most seeds, a hole and another batch.
+fn left_torn_in_the_cache(seed: u64) -> (SimDisk, Model) {
+    let (disk, mut model) = (SimDisk::new(seed), Model::default());
+    disk.set_direct_reads(false);
+    disk.set_queue_depth(4);
+    let log = model.open(&disk, &config()).expect("an empty disk");
+    model.append(&log).expect("nothing fails yet");
+    disk.fail_nth(OperationKind::Write, 1, std::io::ErrorKind::Other);
+    disk.shorten_nth_write(3, 512);
+    assert!(model.submit_four(&log).is_err());
+    drop(log);
+    (disk, model)
+}
+
+/// A process dies, or the power goes, while it cuts off what another one left; and the power goes at
+/// every operation of the next, which finds the unfinished cut. The cut does not make durable what only
+/// the cache shows, or showed.
+#[test]
+fn an_unfinished_cut_is_no_evidence() {
+    let open = |disk: &SimDisk| Log::open_on(Arc::new(disk.clone()), config());
+    let is_torn = |seed: &u64| {
+        let opened = open(&left_torn_in_the_cache(*seed).0);
+        opened.is_ok_and(|(_, report)| matches!(report.verdict, Verdict::TornTail { .. }))
+    };
+    for seed in (0..).filter(is_torn).take(3) {
+        for (first, cut) in (1..30).step_by(2).flat_map(|first| (1..40).map(move |c| (first, c))) {
+            let (disk, mut model) = left_torn_in_the_cache(seed);
+            let first = disk.operations() + first;
+            if cut % 2 == 0 {
+                disk.kill_at(first);
+                let _ = open(&disk);
+                disk.kill_process();
+            } else {
+                disk.cut_at(first);
+                let _ = open(&disk);
+                disk.restart_losing_all();
+            }
+            disk.cut_at(disk.operations() + cut);
+            let _ = open(&disk);
+            disk.restart_losing_all();
+            model.check(&disk, &config());
+        }
+    }
+}
+
 /// The power goes at every operation of an open that writes the end of the log again.
 #[test]
 fn a_power_cut_while_the_tail_is_renewed() {

@@ -26,7 +26,8 @@ use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::read::{not_found, verdict_of};
 use crate::recovery::{
-    Examined, RecoveryReport, Verdict, examine, finish_cut, read_back, renew_tail, sync_tail,
+    Examined, RecoveryReport, Verdict, examine, finish_cut, lower_watermark, read_back, renew_tail,
+    sync_tail,
 };
 use crate::scrub::Scrub;
 use crate::segments::{Segment, Segments};
@@ -176,7 +177,7 @@ impl Opening {
         created: bool,
         starts: u64,
     ) -> Result<(Examined, RecoveryReport), OpenError> {
-        let disk = &*self.disk;
+        let disk = &*Arc::clone(&self.disk);
         let entries = list(disk)?;
         let ours = entries.iter().filter(|entry| classify(&entry.name) != Name::Foreign);
         if let Some(entry) = ours.into_iter().find(|entry| entry.kind == EntryKind::Other) {
@@ -216,10 +217,7 @@ impl Opening {
         self.superblock.mend()?;
         // Names that a killed process gave are in the cache only, until now.
         disk.sync_directory().map_err(|error| IoFailure::new("sync", &disk.describe(), error))?;
-        finish_cut(disk, &mut self.superblock, &report.verdict, &found, &entries)?;
-        read_back(disk, self.superblock.current().block_bytes, &found)?;
-        sync_tail(&found)?;
-        renew_tail(disk, &mut found)?;
+        self.make_end_final(&report.verdict, &mut found, &entries)?;
         let inflight_bytes_max = self.config.inflight_bytes_max as u64;
         let retains_by_age = self.config.retain_seconds.is_some();
         // What a log without a horizon says of itself, or else this moment.
@@ -239,6 +237,25 @@ impl Opening {
             }
         })?;
         Ok((found, report))
+    }
+
+    /// Nothing is behind the end of the log any more, and everything in front of it is on the medium.
+    fn make_end_final(
+        &mut self,
+        verdict: &Verdict,
+        found: &mut Examined,
+        entries: &[Entry],
+    ) -> Result<(), IoFailure> {
+        let disk = &*self.disk;
+        let was_pending = self.superblock.current().cut.is_pending();
+        finish_cut(disk, &mut self.superblock, verdict, found, entries)?;
+        read_back(disk, self.superblock.current().block_bytes, found)?;
+        sync_tail(found)?;
+        renew_tail(disk, found)?;
+        if was_pending {
+            lower_watermark(disk, self.superblock.current(), found.end.lsn)?;
+        }
+        Ok(())
     }
 
     /// Whether records that have to be appended again can be: else nothing is changed.

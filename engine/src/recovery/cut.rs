@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Examined, Verdict};
+use crate::Lsn;
 use crate::disk::{Access, Aligned, Disk, DiskFile, Entry};
 use crate::error::IoFailure;
 use crate::format::bytes::{to_u64, to_usize};
@@ -44,9 +45,7 @@ pub(crate) fn finish_cut(
     }
     if was_pending {
         remove_behind(disk, superblock.current(), found, entries)?;
-        zero_behind(found)?;
-        lower_watermark(disk, superblock.current())
-            .map_err(|error| IoFailure::new("lower", crate::watermark::FILE_NAME, error))
+        zero_behind(found)
     } else {
         zero_remains(disk, superblock.current().block_bytes, found)
     }
@@ -98,20 +97,26 @@ fn zero_behind(found: &Examined) -> Result<(), IoFailure> {
     zero().map_err(|error| IoFailure::new("cut", &file_name(last.number()), error))
 }
 
-/// Notes the cut in both blocks of the watermark: when the cut is finished, what it says has to be right
-/// without it, and also when one of the blocks is lost.
-fn lower_watermark(disk: &dyn Disk, superblock: &Superblock) -> io::Result<()> {
-    let mut store = WatermarkStore::open(disk)?;
+/// Notes the end of the log in both blocks of the watermark, after an unfinished cut: when it is finished,
+/// what they say has to be right without it, and also when one of them is lost. The end may be in front
+/// of the cut, where power failed before a torn tail was on the medium; now it has to be there.
+pub(crate) fn lower_watermark(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+    end_lsn: Lsn,
+) -> Result<(), IoFailure> {
+    let failed = |error| IoFailure::new("lower", crate::watermark::FILE_NAME, error);
+    let mut store = WatermarkStore::open(disk).map_err(failed)?;
     for _ in 0..2 {
         let lowered = Watermark {
             sequence: 0,
             log_id: superblock.log_id,
             epoch: superblock.promised_epoch,
-            durable_lsn: superblock.cut.lsn,
-            commit_lsn: superblock.cut.lsn,
+            durable_lsn: end_lsn,
+            commit_lsn: end_lsn,
             checksum: 0,
         };
-        store.write(lowered, true)?;
+        store.write(lowered, true).map_err(failed)?;
     }
     Ok(())
 }

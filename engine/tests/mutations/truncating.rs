@@ -60,10 +60,29 @@ pub(super) const TRUNCATING: &[Mutation] = &[
         what: "the watermark is not lowered at a cut",
         edits: &[(
             "recovery/cut.rs",
-            "store.write(lowered, true)?;",
+            "store.write(lowered, true).map_err(failed)?;",
             "let _ = (&mut store, lowered);",
         )],
         test: TRUNCATE,
+    },
+    Mutation {
+        what: "the watermark is lowered before the tail is on the medium",
+        edits: &[(
+            "log/open.rs",
+            "        sync_tail(found)?;
+        renew_tail(disk, found)?;
+        if was_pending {
+            lower_watermark(disk, self.superblock.current(), found.end.lsn)?;
+        }
+",
+            "        if was_pending {
+            lower_watermark(disk, self.superblock.current(), found.end.lsn)?;
+        }
+        sync_tail(found)?;
+        renew_tail(disk, found)?;
+",
+        )],
+        test: "power_cut::an_unfinished_cut",
     },
     Mutation {
         what: "a footer behind a cut is believed",
