@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::disk::{Access, Disk, DiskFile};
 use crate::format::batch::{BatchHeader, HEADER_BYTES, Lost};
 use crate::format::bytes::to_usize;
-use crate::format::segment::{SegmentHeader, file_name};
+use crate::format::segment::{SegmentHeader, Trailer, file_name};
 use crate::format::segment_bytes_are_possible;
 use crate::format::superblock::{Cut, Superblock};
 use crate::parity::{MendedFile, Parity};
@@ -65,7 +65,8 @@ impl Surveyed {
 struct Opened {
     source: Arc<dyn DiskFile>,
     header: Option<SegmentHeader>,
-    is_sealed: bool,
+    /// There is one when the segment is sealed.
+    trailer: Option<Trailer>,
     is_mended: bool,
     has_damaged_ends: bool,
 }
@@ -160,7 +161,7 @@ impl Survey<'_> {
     }
 
     fn open(&self, number: u64, bytes: u64) -> io::Result<Option<Opened>> {
-        let Superblock { log_id, block_bytes, .. } = *self.superblock;
+        let Superblock { log_id, block_bytes, cut, .. } = *self.superblock;
         let file = self.disk.open(&file_name(number), Access::Read)?;
         let length = to_usize(u64::from(block_bytes));
         let mut source: Arc<dyn DiskFile> = Arc::new(PatientFile::new(file, length));
@@ -177,7 +178,8 @@ impl Survey<'_> {
         }
         let header = header_of(&*source)?;
         let trailer = read_trailer(&*source, segment_bytes, block_bytes)?;
-        let trailer = trailer.filter(|t| t.log_id == log_id && t.segment == number);
+        let trailer =
+            trailer.filter(|t| t.log_id == log_id && t.segment == number && !cut.voids_trailer(t));
         let is_started = header.is_some() || trailer.is_some();
         if !is_started && !self.holds_batches(number, &source)? {
             return Ok(None);
@@ -187,8 +189,7 @@ impl Survey<'_> {
             _ => true,
         };
         let has_damaged_ends = raw_header.is_none() || bytes != segment_bytes || !index_is_whole;
-        let is_sealed = trailer.is_some();
-        Ok(Some(Opened { source, header, is_sealed, is_mended, has_damaged_ends }))
+        Ok(Some(Opened { source, header, trailer, is_mended, has_damaged_ends }))
     }
 
     /// Whether a file without header and trailer holds a batch of this segment.
@@ -236,8 +237,12 @@ impl Survey<'_> {
         let mut walk = Walk::at(&header, self.superblock.cut);
         let mut window = Window::new(Arc::clone(&opened.source), true);
         walk.run(&mut window, !is_last || self.searches_the_tail)?;
-        let target =
-            next.map(|next| (next.base_lsn, Some(next.prev_end_offset), next.prev_checksum));
+        // Where the next segment says that this one ends, or else its own trailer.
+        let own_end =
+            |trailer: &Trailer| (trailer.end_lsn, Some(trailer.end_offset), trailer.last_checksum);
+        let target = next
+            .map(|next| (next.base_lsn, Some(next.prev_end_offset), next.prev_checksum))
+            .or(opened.trailer.as_ref().map(own_end));
         if let Some((lsn, offset, link)) = target {
             if let Err(reason) = walk.reach(lsn, offset, link) {
                 return Ok(Err(format!("segment {number}: {reason}")));
@@ -254,8 +259,8 @@ impl Survey<'_> {
             header,
             source: Some(Arc::clone(&opened.source)),
             is_mended: opened.is_mended,
-            has_damaged_ends: opened.has_damaged_ends || !is_last && !opened.is_sealed,
-            is_sealed: !is_last || opened.is_sealed,
+            has_damaged_ends: opened.has_damaged_ends || !is_last && opened.trailer.is_none(),
+            is_sealed: !is_last || opened.trailer.is_some(),
             pieces: walk.pieces,
             end: walk.chain,
         }))
