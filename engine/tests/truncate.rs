@@ -304,13 +304,16 @@ fn appenders_wait_while_the_log_is_truncated() {
                 }
             });
         }
-        for round in 0..20 {
+        let truncate = |number| {
             std::thread::sleep(std::time::Duration::from_millis(10));
-            let lsn = Lsn::new(101 + round);
-            let truncated = log.truncate(lsn).expect("nothing fails");
-            assert_eq!(truncated.given_up.start, lsn);
-        }
+            let lsn = Lsn::new(number);
+            (lsn, log.truncate(lsn))
+        };
+        let truncated: Vec<_> = (101..121).map(truncate).collect();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for (lsn, truncated) in truncated {
+            assert_eq!(truncated.expect("nothing fails").given_up.start, lsn);
+        }
     });
     let mut count = 0;
     for record in log.iter(..).expect("from the first") {
@@ -361,6 +364,29 @@ fn without_the_fork_what_was_kept_is_not_given_up() {
         assert_eq!(report.end_lsn, lsn);
     }
     assert!(refusals > 2, "the state was reached: {refusals}");
+}
+
+/// What was kept of a batch is restored also by an open whose limits would not take such a batch.
+#[test]
+fn what_was_kept_is_restored_whatever_the_limits() {
+    let mut restored = 0;
+    for cut in 1..60 {
+        let (disk, mut model, log) = new_log(&config());
+        let batch = [13_000, 600, 90].map(|bytes| model.record_of(bytes));
+        let lsns = log.append_batch(&batch).expect("nothing fails");
+        let lsn = Lsn::new(lsns.end.get() - 1);
+        disk.cut_at(disk.operations() + cut);
+        let was_cut = model.truncate(&log, lsn).is_err();
+        drop(log);
+        disk.restart_losing_all();
+        let mut smaller = config();
+        (smaller.record_bytes_max, smaller.batch_bytes_max) = (100, 104);
+        let (log, report) = Log::open_on(Arc::new(disk.clone()), smaller).expect("it opens");
+        restored += u64::from(was_cut && report.end_lsn == lsn);
+        assert!(report.end_lsn == lsn || report.end_lsn == lsns.end, "{report:?}");
+        assert_eq!(log.read(lsns.start).expect("it was kept").bytes(), &*batch[0]);
+    }
+    assert!(restored > 2, "the state was reached: {restored}");
 }
 
 /// At whatever operation the power goes while a torn tail is cut off, nothing of it was zeroed before the

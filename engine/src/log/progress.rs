@@ -156,4 +156,25 @@ mod tests {
         let soon = Instant::now() + Duration::from_millis(5);
         assert_eq!(progress.wait(Some(soon), || None::<()>), None);
     }
+
+    #[test]
+    fn of_many_truncations_the_oldest_are_remembered_as_one() {
+        let progress = Progress::new(Lsn::new(1000));
+        let truncations = CUTS_MAX as u64 * 2;
+        for number in 0..truncations {
+            let lsn = Lsn::new(100 + number);
+            progress.truncate(lsn, lsn);
+        }
+        assert_eq!(progress.cuts.lock().unwrap().len(), CUTS_MAX);
+        for seen in 0..truncations {
+            let lowest = progress.truncated_below(seen).expect("there was one since").get();
+            // Never above what it is, and exact for those that are not among the oldest.
+            assert!(lowest <= 100 + seen, "{seen}: {lowest}");
+            assert!(lowest == 100 + seen || seen <= truncations - CUTS_MAX as u64, "{seen}");
+        }
+        assert_eq!(progress.truncated_below(truncations), None);
+        progress.truncate(Lsn::new(50), Lsn::new(50));
+        assert_eq!(progress.truncated_below(truncations), Some(Lsn::new(50)));
+        assert_eq!(progress.truncated_below(0), Some(Lsn::new(50)));
+    }
 }

@@ -127,9 +127,9 @@ pub(crate) struct Model {
     /// Of the last open that was answered.
     epoch: Epoch,
     start_counter: u64,
-    /// The newest checkpoint that was answered, and one that may be there beside it.
+    /// The newest checkpoint that was answered, and those that may be there beside it.
     checkpoint_lsn: Lsn,
-    next_checkpoint_lsn: Lsn,
+    unanswered_checkpoints: Vec<Lsn>,
     /// Where a truncation was asked for that was not answered.
     truncating: Option<Lsn>,
     /// Whether the log drops old segments by itself.
@@ -151,7 +151,7 @@ impl Default for Model {
             epoch: Epoch::NONE,
             start_counter: 0,
             checkpoint_lsn: Lsn::NONE,
-            next_checkpoint_lsn: Lsn::NONE,
+            unanswered_checkpoints: Vec::new(),
             truncating: None,
             retains: false,
             closed: false,
@@ -281,24 +281,26 @@ impl Model {
     /// Takes a checkpoint of everything that is durable; its content follows from its LSN.
     pub(crate) fn checkpoint(&mut self, log: &Log) -> Result<(), Stopped> {
         let lsn = log.durable_lsn();
-        self.next_checkpoint_lsn = lsn;
+        self.unanswered_checkpoints.push(lsn);
         log.checkpoint(lsn, |out| out.write_all(state_at(lsn).as_bytes()))?;
         self.checkpoint_lsn = lsn;
+        self.unanswered_checkpoints.clear();
         Ok(())
     }
 
-    /// The newest checkpoint answered is there, or the one that was being taken.
+    /// The newest checkpoint answered is there, or one that was being taken.
     fn check_checkpoint(&mut self, log: &Log) {
         let newest = log.newest_checkpoint().expect("one is whole");
         let lsn = newest.as_ref().map_or(Lsn::NONE, |newest| newest.lsn());
-        assert!(lsn == self.checkpoint_lsn || lsn == self.next_checkpoint_lsn, "{lsn}");
+        let is_known = lsn == self.checkpoint_lsn || self.unanswered_checkpoints.contains(&lsn);
+        assert!(is_known, "nobody took a checkpoint at {lsn}");
         assert!(lsn >= self.checkpoint_lsn, "{lsn} instead of {}", self.checkpoint_lsn);
         if let Some(mut newest) = newest {
             let mut content = String::new();
             newest.read_to_string(&mut content).expect("it was checked");
             assert_eq!(content, state_at(lsn));
         }
-        (self.checkpoint_lsn, self.next_checkpoint_lsn) = (lsn, lsn);
+        self.checkpoint_lsn = lsn;
     }
 
     /// Trims to a place between the first record and the durable end, in eighths.
@@ -329,7 +331,8 @@ impl Model {
         random: &mut Random,
     ) -> Result<(), Stopped> {
         self.sync(log)?;
-        let oldest = log.first_lsn().max(self.checkpoint_lsn).get();
+        let newest = log.checkpoints().first().copied().unwrap_or(Lsn::NONE);
+        let oldest = log.first_lsn().max(self.checkpoint_lsn).max(newest).get();
         let back = random.below(log.end_lsn().get() - oldest + 1);
         self.truncate(log, Lsn::new(log.end_lsn().get() - back)).map(drop)
     }

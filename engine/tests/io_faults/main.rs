@@ -13,3 +13,4 @@ mod each;
 mod full;
 mod hangs;
 mod model;
+mod truncation;
