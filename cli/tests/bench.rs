@@ -7,7 +7,7 @@ mod common;
 use common::{Scratch, answer, append, assert_code, cairnlog, contents, lines_of};
 use serde_json::Value;
 
-const SHORT: [&str; 4] = ["--seconds", "0.1", "--segment-bytes", "1MiB"];
+const SHORT: [&str; 4] = ["--seconds", "0.5", "--segment-bytes", "1MiB"];
 
 fn bench(scratch: &Scratch, args: &[&str]) -> Value {
     let mut command = cairnlog("bench", &scratch.log());
