@@ -379,12 +379,13 @@ impl Core {
         Counters::add(&self.counters.writes, 1);
         let advanced = !durable.is_empty();
         let mut waiters = 0;
-        for durable in durable.drain(..) {
+        for mut durable in durable.drain(..) {
             waiters += durable.waiters;
-            self.publish(&durable);
-            if let Some(commit) = durable.commit {
+            // First, so that somebody hears of it also when what follows panics.
+            if let Some(commit) = durable.commit.take() {
                 ended.add(commit, Ok(()));
             }
+            self.publish(&durable);
         }
         state.durable = durable;
         if advanced {
@@ -573,3 +574,7 @@ impl Core {
 fn refused(failure: IoFailure) -> AppendError {
     if failure.is_full() { AppendError::Full(failure) } else { AppendError::NoSegment(failure) }
 }
+
+#[cfg(all(test, not(shuttle)))]
+#[path = "committer_tests.rs"]
+mod tests;

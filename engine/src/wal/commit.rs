@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::AppendError;
+use crate::error::IoFailure;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Futex, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -147,6 +148,14 @@ impl Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Not what the driver was about to say: it did not come to that.
+            let error = std::io::Error::other("a thread of the log panicked");
+            let failure = IoFailure::new("end", "a batch", error);
+            for (_, result) in &mut self.commits {
+                *result = Err(AppendError::Poisoned(failure.clone()));
+            }
+        }
         self.finish();
     }
 }
