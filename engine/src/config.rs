@@ -71,6 +71,16 @@ pub struct Config {
     pub retain_seconds: Option<u64>,
     /// Dropped segments kept for recycling. Default: 2.
     pub spare_segments_max: usize,
+    /// The identity that the log must have, and gets when this open makes it: that of its other replicas.
+    /// Default: any, and random when it is made.
+    pub log_id: Option<u128>,
+    /// The line of succession that the log gets when this open makes it. Default: random.
+    pub lineage_id: Option<u128>,
+    /// What is being written is kept in memory up to this many bytes, for other replicas. Default: 0.
+    pub feed_bytes_max: usize,
+    /// Whether the log is one of several replicas: see [`Replica`](crate::Replica), which sets it. An open
+    /// takes no epoch then, and nothing is appended before one is begun. Default: false.
+    pub is_replica: bool,
     /// Which driver runs writes side by side. Default: io_uring where the kernel gives it.
     pub backend: BackendChoice,
     /// How bytes become durable; `None` measures both ways at open and takes the faster. Default: `None`.
@@ -104,6 +114,10 @@ impl Default for Config {
             retain_bytes: None,
             retain_seconds: None,
             spare_segments_max: 2,
+            log_id: None,
+            lineage_id: None,
+            feed_bytes_max: 0,
+            is_replica: false,
             backend: BackendChoice::Auto,
             durable_write: None,
         }

@@ -61,6 +61,17 @@ impl EpochHistory {
         self.started.iter().rev().find(|started| started.lsn <= lsn).copied()
     }
 
+    /// The epoch of whatever stands in front of a place.
+    pub(crate) fn at_place(&self, segment: u64, offset: u64) -> Epoch {
+        let before = |e: &&StartedEpoch| (e.segment, e.offset) < (segment, offset);
+        self.started.iter().rev().find(before).map_or(Epoch::NONE, |started| started.epoch)
+    }
+
+    /// Where an epoch began, if it did.
+    pub(crate) fn find(&self, epoch: Epoch) -> Option<&StartedEpoch> {
+        self.started.iter().rev().find(|started| started.epoch == epoch)
+    }
+
     /// Takes note of a batch that continues the log: an epoch start begins an epoch.
     pub(crate) fn note(&mut self, header: &BatchHeader, batch: &[u8]) {
         let Some(start) = EpochStart::decode(header, batch) else { return };

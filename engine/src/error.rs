@@ -107,6 +107,21 @@ pub enum OpenError {
         /// What recovery found.
         report: Box<RecoveryReport>,
     },
+    /// The directory holds another log than [`Config::log_id`](crate::Config::log_id) says. Nothing was
+    /// changed. Choose another directory.
+    #[error("{directory}: this is log {found:032x}, not {expected:032x}")]
+    AnotherLog {
+        /// The directory.
+        directory: String,
+        /// The log there.
+        found: u128,
+        /// The log that was asked for.
+        expected: u128,
+    },
+    /// The directory belongs to a replica: what is appended here alone, the others would never have. Nothing
+    /// was changed. Start its server, or only read.
+    #[error("{0}: this log is one of several replicas; append to their leader, or only read")]
+    Replica(String),
     /// The disk is full. Make room and open again.
     #[error("the disk is full: {0}")]
     Full(IoFailure),
@@ -156,6 +171,9 @@ pub enum AppendError {
     /// log. Close it, look at the disk, and open again: recovery decides by what is on the medium.
     #[error("the log is poisoned: {0}")]
     Poisoned(IoFailure),
+    /// Another replica leads: the record is not in the log. Append there.
+    #[error("another replica leads")]
+    NotLeading,
     /// The log was closed; the record is not in it.
     #[error("the log is closed")]
     Closed,
@@ -263,6 +281,23 @@ pub enum ChangeError {
         bytes: u64,
         /// The limit.
         bytes_max: u64,
+    },
+    /// Records from the LSN on are committed: a quorum of replicas has them. Whoever asks to give them up is
+    /// wrong; look at who leads, and on what ground.
+    #[error("LSN {lsn} is before what is committed, {commit_lsn}")]
+    Committed {
+        /// What was asked for.
+        lsn: Lsn,
+        /// The limit.
+        commit_lsn: Lsn,
+    },
+    /// No batch of this log ends at the place, or this replica leads. Compare the logs again.
+    #[error("no batch ends at segment {segment}, offset {offset}")]
+    NoSuchPlace {
+        /// What was asked for.
+        segment: u64,
+        /// Where in it.
+        offset: u64,
     },
     /// The records around the LSN cannot be read, so that no end can be made there. Repair the log.
     #[error("the place of the cut cannot be read: {0}")]

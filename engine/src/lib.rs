@@ -83,6 +83,7 @@ mod read;
 mod record;
 mod recovery;
 mod repair;
+mod replica;
 mod scrub;
 mod segments;
 mod stats;
@@ -99,6 +100,7 @@ pub use config::{Config, ConfigError, RECORD_BYTES_MAX};
 pub use epoch::Epoch;
 pub use epochs::StartedEpoch;
 pub use error::{AppendError, ChangeError, Corruption, IoFailure, OpenError, ReadError};
+pub use format::superblock::LeaderId;
 pub use inspect::{Inspected, inspect, inspect_on};
 pub use log::{Buffered, InOrder, Log, Ticket, Truncated};
 pub use lsn::{Lsn, LsnRange};
@@ -106,8 +108,11 @@ pub use read::{LogReader, Records, Tail};
 pub use record::{Record, RecordRef};
 pub use recovery::{RecoveryReport, Verdict};
 pub use repair::{RepairError, RepairReport, RepairStep, repair, repair_on};
+pub use replica::{BegunEpoch, Identity, Promise, PromiseError, Raw, RawError, RawReader, Replica};
 pub use stats::Stats;
 pub use verify::{DamagedFile, VerifyReport, verify, verify_on};
+pub use wal::feed::{Fed, FedPiece};
+pub use wal::place::Place;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

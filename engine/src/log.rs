@@ -14,6 +14,7 @@ mod interleavings;
 pub(crate) mod maintenance;
 mod open;
 pub(crate) mod progress;
+mod raw;
 mod truncate;
 
 use std::future::Future;
@@ -419,6 +420,14 @@ impl Log {
 }
 
 impl Log {
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn ticket(&self, commit: Arc<Commit>, lsns: LsnRange) -> Ticket {
+        Ticket { core: Arc::clone(&self.core), commit, lsns }
+    }
+
     /// Waits until the threads have ended, as they do at once when the disk answers. Those that wait for a
     /// disk that does not are left alone: they keep what they need, and the directory's lock.
     fn join_threads(&mut self) -> Result<(), IoFailure> {

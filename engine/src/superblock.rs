@@ -147,7 +147,7 @@ fn newest(copies: &Copies) -> Result<Superblock, OpenError> {
 mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
-    use crate::format::superblock::{Cut, Restore, Truncations};
+    use crate::format::superblock::{Cut, LeaderId, Restore, Truncations};
     use crate::{Epoch, Lsn};
 
     fn first() -> Superblock {
@@ -158,6 +158,7 @@ mod tests {
             incarnation: 3,
             start_counter: 0,
             promised_epoch: Epoch::NONE,
+            promised_to: LeaderId::default(),
             block_bytes: 4096,
             inflight_bytes_max: 1,
             first_lsn: Lsn::FIRST,

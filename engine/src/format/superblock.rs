@@ -18,6 +18,7 @@ pub const CELL_BYTES_MAX: usize = 1024;
 const CHECKSUM_AT: usize = COPY_BYTES - 4;
 /// Behind the longest cell.
 const AGE_HORIZON_AT: usize = 144 + CELL_BYTES_MAX;
+const PROMISED_TO_AT: usize = AGE_HORIZON_AT + 120;
 
 /// A place in the log from which older epochs are void, until nothing of them is left on the medium.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,10 +46,11 @@ impl Cut {
         self.is_pending() && lsn > self.lsn && epoch <= self.epoch
     }
 
-    /// Whether a footer stands for more of its segment than was kept.
+    /// Whether a footer stands for more of its segment than was kept; or for all of it, where the log is to go
+    /// on in that segment.
     pub(crate) fn voids_trailer(&self, trailer: &Trailer) -> bool {
         self.is_pending()
-            && (trailer.segment, trailer.end_offset) > (self.segment, self.offset)
+            && (trailer.segment, trailer.end_offset) >= (self.segment, self.offset)
             && trailer.last_epoch <= self.epoch
     }
 
@@ -78,6 +80,17 @@ pub struct Truncations {
     pub last_lsn: Lsn,
 }
 
+/// One life of one replica, as the leader of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaderId {
+    /// Its node; 0 for a log that is opened alone.
+    pub node: u64,
+    /// Its directory.
+    pub incarnation: u128,
+    /// The life of its process.
+    pub nonce: u128,
+}
+
 /// One copy of the superblock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
@@ -93,6 +106,8 @@ pub struct Superblock {
     pub start_counter: u64,
     /// The greatest epoch promised; never goes back.
     pub promised_epoch: Epoch,
+    /// To whom that epoch was promised.
+    pub promised_to: LeaderId,
     /// Block size of the directory.
     pub block_bytes: u32,
     /// The most bytes that any life since the last clean cut had past its `durable_lsn`.
@@ -149,6 +164,10 @@ impl Superblock {
         if let Some(first_epoch) = &self.first_epoch {
             table::encode_epoch(first_epoch, &mut e);
         }
+        let mut e = Encoder::new(&mut block[PROMISED_TO_AT..]);
+        e.u64(self.promised_to.node);
+        e.u128(self.promised_to.incarnation);
+        e.u128(self.promised_to.nonce);
         seal_block(block, CHECKSUM_AT);
     }
 
@@ -179,6 +198,9 @@ impl Superblock {
         let restore = Restore { end_lsn: Lsn::new(tail.u64()), epoch: Epoch::new(tail.u64()) };
         let truncations = Truncations { count: tail.u64(), last_lsn: Lsn::new(tail.u64()) };
         let first_epoch = table::decode_epoch(&mut tail);
+        let mut tail = Decoder::new(&block[PROMISED_TO_AT..]);
+        let promised_to =
+            LeaderId { node: tail.u64(), incarnation: tail.u128(), nonce: tail.u128() };
         if cell_bytes > CELL_BYTES_MAX
             || !(1..COUNT_MAX).contains(&first_segment)
             || !(1..COUNT_MAX).contains(&first_lsn.get())
@@ -198,6 +220,7 @@ impl Superblock {
             incarnation,
             start_counter,
             promised_epoch,
+            promised_to,
             block_bytes,
             inflight_bytes_max,
             first_lsn,
@@ -227,6 +250,7 @@ mod tests {
             incarnation: 3,
             start_counter: 4,
             promised_epoch: Epoch::new(5),
+            promised_to: LeaderId { node: 1, incarnation: 3, nonce: 8 },
             block_bytes: 4096,
             inflight_bytes_max: 6,
             first_lsn: Lsn::new(7),

@@ -31,6 +31,7 @@ use crate::stats::Counters;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Instant, MutexGuard, PoisonError, thread};
 use crate::wal::commit::{Commit, Ended, Wake};
+use crate::wal::hot::HotBatch;
 use crate::wal::index::Index;
 use crate::wal::steps::{Content, Durable, Poll, Producer, Push};
 use crate::wal::writer::payload_bytes;
@@ -154,7 +155,7 @@ impl Core {
     }
 
     /// In a log without threads one call at a time goes on.
-    pub(super) fn take_turn(&self) -> Option<MutexGuard<'_, Option<Box<dyn WriteQueue>>>> {
+    pub(crate) fn take_turn(&self) -> Option<MutexGuard<'_, Option<Box<dyn WriteQueue>>>> {
         (!self.has_threads).then(|| self.lock_inline())
     }
 
@@ -194,6 +195,9 @@ impl Core {
             }
             if let Some(poison) = state.writer.poison() {
                 return Err(poison.clone());
+            }
+            if !state.writer.leads() {
+                return Err(AppendError::NotLeading);
             }
             if state.paused_by.is_some_and(|paused_by| paused_by != thread::current().id()) {
                 state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -282,7 +286,7 @@ impl Core {
     }
 
     /// Makes one write, for room in the queue when no commit can be waited for.
-    fn drive_once<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+    pub(super) fn drive_once<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         if state.driver == Driver::Nobody {
             self.start_driving(&mut state, Driver::Appender);
             let mut ended = Ended::default();
@@ -402,19 +406,25 @@ impl Core {
                 let (header, file) = (header.clone(), Arc::clone(file));
                 self.segments.add(Segment::unsealed(header, file, extent, Index::default()));
             }
-            Content::Batch(batch) => {
-                let header = BatchHeader::decode(&batch.bytes).expect("encoded by the writer");
-                let segment = self.segments.get(durable.segment);
-                segment.expect("its header is durable").note(&header);
-                Counters::add(&self.counters.batches, 1);
-                Counters::add(&self.counters.records, u64::from(header.record_count));
-                Counters::add(&self.counters.batch_bytes, u64::from(header.length));
-                if header.record_count > 0 {
-                    self.hot.push(batch.clone());
-                } else {
-                    self.lock_epochs().note(&header, &batch.bytes);
+            Content::Batch(batch) => self.publish_batch(durable.segment, batch),
+            Content::Raw(batches) => {
+                for batch in batches {
+                    self.publish_batch(durable.segment, batch);
                 }
             }
+        }
+    }
+
+    fn publish_batch(&self, segment: u64, batch: &HotBatch) {
+        let header = BatchHeader::decode(&batch.bytes).expect("the writer looked at it");
+        self.segments.get(segment).expect("its header is durable").note(&header);
+        Counters::add(&self.counters.batches, 1);
+        Counters::add(&self.counters.records, u64::from(header.record_count));
+        Counters::add(&self.counters.batch_bytes, u64::from(header.length));
+        if header.record_count > 0 {
+            self.hot.push(batch.clone());
+        } else {
+            self.lock_epochs().note(&header, &batch.bytes);
         }
     }
 
@@ -571,7 +581,7 @@ impl Core {
     }
 }
 
-fn refused(failure: IoFailure) -> AppendError {
+pub(super) fn refused(failure: IoFailure) -> AppendError {
     if failure.is_full() { AppendError::Full(failure) } else { AppendError::NoSegment(failure) }
 }
 

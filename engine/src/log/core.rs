@@ -25,6 +25,7 @@ use crate::sync::thread::ThreadId;
 use crate::sync::{
     Arc, Condvar, Instant, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, pause, thread,
 };
+use crate::wal::feed::Feed;
 use crate::wal::hot::HotTail;
 use crate::wal::steps::Durable;
 use crate::wal::writer::Writer;
@@ -97,7 +98,7 @@ pub(crate) struct Core {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) config: Config,
     pub(crate) log_id: u128,
-    /// Changes with a truncation.
+    /// What was promised last: changes with a truncation, and with each promise of a replica.
     pub(crate) epoch: AtomicU64,
     /// False when one thread does everything: the background work is then done by the appender.
     pub(crate) has_threads: bool,
@@ -106,6 +107,11 @@ pub(crate) struct Core {
     pub(crate) segments: Segments,
     pub(crate) epochs: Mutex<EpochHistory>,
     pub(crate) hot: HotTail,
+    pub(crate) feed: Arc<Feed>,
+    /// This life of the process.
+    pub(crate) nonce: u128,
+    /// Below it records are on a quorum of replicas, as far as this one knows; see [`Core::commit_lsn`].
+    pub(crate) commit_lsn: AtomicU64,
     pub(crate) progress: Progress,
     pub(crate) counters: Counters,
     pub(crate) scrub: Scrub,
@@ -134,6 +140,19 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch::new(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Below it records are committed: on one node, what is durable.
+    pub(crate) fn commit_lsn(&self) -> Lsn {
+        if self.config.is_replica {
+            Lsn::new(self.commit_lsn.load(Ordering::Acquire))
+        } else {
+            self.progress.durable_lsn()
+        }
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.get(), Ordering::Release);
     }
 
     pub(crate) fn lock_state(&self) -> MutexGuard<'_, State> {

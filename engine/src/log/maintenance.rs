@@ -115,17 +115,22 @@ impl Core {
     /// # Errors
     /// Nothing was lost: what was half made is a temporary file.
     pub(crate) fn prepare_segment(&self) -> Result<(), IoFailure> {
+        self.prepare_segment_of(self.config.segment_bytes)
+    }
+
+    /// The same with a length of its own: that of a segment on another replica.
+    pub(crate) fn prepare_segment_of(&self, bytes: u64) -> Result<(), IoFailure> {
         let mut maintenance = self.lock_maintenance_in_time()?;
         let number = {
             let state = self.lock_state();
-            if state.writer.has_next_segment() {
+            if state.writer.has_next_segment(bytes) {
                 return Ok(());
             }
             state.writer.next_segment_number()
         };
-        let made = self.make_segment(&mut maintenance, number);
+        let made = self.make_segment(&mut maintenance, number, bytes);
         let file = made.map_err(|error| IoFailure::new("prepare", &file_name(number), error))?;
-        self.lock_state().writer.handle_prepared(PreparedSegment { number, file });
+        self.lock_state().writer.handle_prepared(PreparedSegment { number, file, bytes });
         Ok(())
     }
 
@@ -133,18 +138,23 @@ impl Core {
         &self,
         maintenance: &mut Maintenance,
         number: u64,
+        bytes: u64,
     ) -> io::Result<Arc<dyn DiskFile>> {
         let name = file_name(number);
+        if bytes != self.config.segment_bytes {
+            maintenance.prepared = None;
+            return self.create_zeroed(&name, bytes);
+        }
         let file = if maintenance.prepared.take() == Some(number) {
             self.disk.open(&name, Access::Write)?
         } else if let Some(spare) = maintenance.spares.pop() {
             self.take_spare(&spare_name(spare), &name)?
         } else {
-            self.create_zeroed(&name)?
+            self.create_zeroed(&name, bytes)?
         };
         if std::mem::take(&mut maintenance.self_test_pending) {
             self.note_prepared();
-            self.disk.self_test(&*file, self.config.segment_bytes)?;
+            self.disk.self_test(&*file, bytes)?;
         }
         Ok(file)
     }
@@ -156,7 +166,7 @@ impl Core {
         let file = self.disk.open(spare, Access::Write)?;
         if !file.try_lock_exclusive()? {
             self.disk.remove(spare)?;
-            return self.create_zeroed(name);
+            return self.create_zeroed(name, self.config.segment_bytes);
         }
         file.write_durable_at(&Aligned::zeroed(HEADER_BLOCK_MAX), 0)?;
         file.unlock()?;
@@ -173,8 +183,8 @@ impl Core {
     }
 
     /// Makes a file of zeros that are really written, and gives it its name only then.
-    fn create_zeroed(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let (disk, bytes) = (&*self.disk, self.config.segment_bytes);
+    fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let disk = &*self.disk;
         let temporary = format!("{name}{TEMPORARY_SUFFIX}");
         remove_if_there(disk, &temporary)?;
         let made = || -> io::Result<Arc<dyn DiskFile>> {
@@ -230,6 +240,7 @@ impl Core {
         let header = &segment.header;
         let extent = segment.extent();
         let index = self.segments.index(segment, &*self.disk)?.unwrap_or_default();
+        self.zero_rest(&*file, extent.end_offset, header.data_end())?;
         let (zone, trailer) = footer(header, &extent, &index);
         let trailer_start = zone.len() - to_usize(u64::from(header.block_bytes));
         // The index first: a trailer that is whole then never stands for an index that is torn.
@@ -237,6 +248,17 @@ impl Core {
         file.write_durable_at(index, header.data_end())?;
         file.write_durable_at(last, header.data_end() + to_u64(trailer_start))?;
         self.segments.handle_sealed(segment, trailer);
+        Ok(())
+    }
+
+    /// Clears what a recycled file held where no batch is: the segment is the same on every replica.
+    fn zero_rest(&self, file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
+        let mut offset = start;
+        while offset < end {
+            let piece = (end - offset).min(ZERO_BYTES);
+            file.write_durable_at(&Aligned::zeroed(to_usize(piece)), offset)?;
+            offset += piece;
+        }
         Ok(())
     }
 
@@ -348,7 +370,7 @@ impl Core {
     fn note_watermark(&self, maintenance: &mut Maintenance) -> Result<bool, IoFailure> {
         let (durable_lsn, checksum) = {
             let state = self.lock_state();
-            (state.writer.durable_lsn(), state.writer.durable_checksum())
+            (state.writer.durable_lsn(), state.writer.durable_place().link)
         };
         let moved = durable_lsn != maintenance.noted_lsn;
         if !moved && maintenance.noted_durably {
@@ -359,7 +381,7 @@ impl Core {
             log_id: self.log_id,
             epoch: self.epoch(),
             durable_lsn,
-            commit_lsn: durable_lsn,
+            commit_lsn: self.commit_lsn().min(durable_lsn),
             checksum,
         };
         // While appends go on, their own syncs take the note along; at rest it is made durable.

@@ -21,7 +21,7 @@ use crate::fork;
 use crate::format::batch::EpochStart;
 use crate::format::checkpoint::Kind;
 use crate::format::segment::file_name;
-use crate::format::superblock::{Cut, Restore, Superblock, Truncations};
+use crate::format::superblock::{Cut, LeaderId, Restore, Superblock, Truncations};
 use crate::format::version::Fault;
 use crate::names::{Name, classify};
 use crate::read::{not_found, verdict_of};
@@ -35,7 +35,9 @@ use crate::stats::Counters;
 use crate::superblock::{FILE_NAME, SuperblockStore};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, thread};
+use crate::wal::feed::Feed;
 use crate::wal::hot::HotTail;
+use crate::wal::place::Place;
 use crate::wal::steps::{ActiveSegment, Limits, Start};
 use crate::wal::writer::Writer;
 use crate::watermark::WatermarkStore;
@@ -73,10 +75,12 @@ pub(super) fn open_on(
     } else {
         create(&*disk, &config)?
     };
+    check_identity(&*disk, &config, superblock.current())?;
     config.block_bytes = superblock.current().block_bytes;
     config.check()?;
     let created = superblock.current().start_counter == 0;
-    let mut opening = Opening { disk, config, superblock };
+    let nonce = disk.random_id().map_err(|e| IoFailure::new("make", "an identity", e))?;
+    let mut opening = Opening { disk, config, superblock, nonce, commit_lsn: Lsn::NONE };
     let (found, mut report) = opening.recover(created, 1)?;
     let cleaned = opening.clean_up(&found)?;
     let core = opening.build(found, cleaned, has_threads, lock)?;
@@ -134,15 +138,34 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
     }
 }
 
+/// Whether this is the log that is meant, and may be opened so.
+fn check_identity(
+    disk: &dyn Disk,
+    config: &Config,
+    superblock: &Superblock,
+) -> Result<(), OpenError> {
+    let (found, directory) = (superblock.log_id, disk.describe());
+    match config.log_id {
+        Some(expected) if expected != found => {
+            Err(OpenError::AnotherLog { directory, found, expected })
+        }
+        _ if superblock.promised_to.node != 0 && !config.is_replica => {
+            Err(OpenError::Replica(directory))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn create(disk: &dyn Disk, config: &Config) -> Result<SuperblockStore, OpenError> {
     let random = || disk.random_id().map_err(|e| IoFailure::new("make", "an identity", e));
     let first = Superblock {
         sequence: 1,
-        log_id: random()?,
-        lineage_id: random()?,
+        log_id: config.log_id.map_or_else(random, Ok)?,
+        lineage_id: config.lineage_id.map_or_else(random, Ok)?,
         incarnation: random()?,
         start_counter: 0,
         promised_epoch: Epoch::NONE,
+        promised_to: LeaderId::default(),
         block_bytes: config.block_bytes,
         inflight_bytes_max: config.inflight_bytes_max as u64,
         first_lsn: Lsn::FIRST,
@@ -162,14 +185,13 @@ pub(super) struct Opening {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) config: Config,
     pub(super) superblock: SuperblockStore,
+    /// This life of the process.
+    pub(super) nonce: u128,
+    /// What is known to be committed: nothing is given up below it.
+    pub(super) commit_lsn: Lsn,
 }
 
 impl Opening {
-    fn random_id(&self) -> Result<u128, OpenError> {
-        let made = self.disk.random_id();
-        Ok(made.map_err(|error| IoFailure::new("make", "an identity", error))?)
-    }
-
     /// Finds the end of the log, makes it final, and takes the next epoch; `starts` is added to the
     /// number of opens.
     pub(super) fn recover(
@@ -187,6 +209,10 @@ impl Opening {
             .map_err(|error| IoFailure::new("read", crate::watermark::FILE_NAME, error))?;
         let current = self.superblock.current();
         let mut found = examine(disk, current, watermark.as_ref(), &entries, Access::Write)?;
+        let noted = watermark.filter(|w| w.log_id == current.log_id).map(|w| w.commit_lsn);
+        // Alone, a log commits what is durable.
+        let noted = if self.config.is_replica { noted.unwrap_or(Lsn::NONE) } else { Lsn::MAX };
+        self.commit_lsn = self.commit_lsn.max(noted.min(found.end.lsn));
         let verdict = verdict_of(&found);
         let foreign = entries.iter().map(|entry| &entry.name);
         let foreign = foreign.filter(|name| classify(name) == Name::Foreign).cloned().collect();
@@ -197,7 +223,7 @@ impl Opening {
             first_lsn,
             end_lsn: found.end.lsn,
             evidence_lsn: found.facts.evidence_lsn,
-            epoch: current.promised_epoch.max(found.end.epoch).next(),
+            epoch: self.next_epoch(&found),
             start_counter: current.start_counter + starts,
             segments: found.segments.len() as u64,
             segments_listed: found.segments_listed,
@@ -222,7 +248,7 @@ impl Opening {
         let retains_by_age = self.config.retain_seconds.is_some();
         // What a log without a horizon says of itself, or else this moment.
         let age_horizon_ms = if found.end.time_ms > 0 { found.end.time_ms } else { disk.now_ms() };
-        let end_lsn = found.end.lsn;
+        let (end_lsn, life) = (found.end.lsn, self.life());
         self.superblock.change(|superblock| {
             // Nothing of what was cut off is left. Records that are missing in front of it come next.
             if superblock.restore.end_lsn <= end_lsn {
@@ -230,6 +256,9 @@ impl Opening {
                 superblock.cut = Cut::default();
             }
             superblock.promised_epoch = report.epoch;
+            if let Some(life) = life {
+                superblock.promised_to = life;
+            }
             superblock.start_counter = report.start_counter;
             superblock.inflight_bytes_max = inflight_bytes_max;
             if superblock.age_horizon_ms == 0 && retains_by_age {
@@ -237,6 +266,19 @@ impl Opening {
             }
         })?;
         Ok((found, report))
+    }
+
+    /// The epoch of this open: a new one, or what was promised to some replica.
+    fn next_epoch(&self, found: &Examined) -> Epoch {
+        let promised = self.superblock.current().promised_epoch;
+        if self.config.is_replica { promised } else { promised.max(found.end.epoch).next() }
+    }
+
+    /// Whom the epoch of this open belongs to, unless that is decided elsewhere.
+    fn life(&self) -> Option<LeaderId> {
+        let incarnation = self.superblock.current().incarnation;
+        let life = LeaderId { node: 0, incarnation, nonce: self.nonce };
+        (!self.config.is_replica).then_some(life)
     }
 
     /// Nothing is behind the end of the log any more, and everything in front of it is on the medium.
@@ -253,7 +295,7 @@ impl Opening {
         sync_tail(found)?;
         renew_tail(disk, found)?;
         if was_pending {
-            lower_watermark(disk, self.superblock.current(), found.end.lsn)?;
+            lower_watermark(disk, self.superblock.current(), found.end.lsn, self.commit_lsn)?;
         }
         Ok(())
     }
@@ -312,15 +354,15 @@ impl Opening {
     }
 
     /// The writer that goes on where the log ends.
-    pub(super) fn writer(&self, found: &Examined) -> Result<Writer, OpenError> {
+    pub(super) fn writer(&self, found: &Examined, feed: Arc<Feed>) -> Writer {
         let current = self.superblock.current();
         let epoch_start = EpochStart {
             lineage_id: current.lineage_id,
             incarnation: current.incarnation,
-            nonce: self.random_id()?,
+            nonce: self.nonce,
         };
-        let (log_id, epoch) = (current.log_id, current.promised_epoch);
-        Ok(writer_at(found, &self.config, log_id, epoch, epoch_start))
+        let epoch_start = (!self.config.is_replica).then_some(epoch_start);
+        writer_at(found, &self.config, current, epoch_start, feed)
     }
 
     /// The segments that were found, and what the background work starts from.
@@ -361,7 +403,9 @@ impl Opening {
         let config = self.config.clone();
         let current = self.superblock.current();
         let (log_id, epoch) = (current.log_id, current.promised_epoch);
-        let writer = self.writer(&found)?;
+        let (nonce, commit_lsn) = (self.nonce, self.commit_lsn);
+        let feed = Arc::new(Feed::new(config.feed_bytes_max, Place::default()));
+        let writer = self.writer(&found, Arc::clone(&feed));
         let durable_lsn = writer.durable_lsn();
         let epochs = found.epochs.clone();
         let (found, maintenance) = self.maintenance(found, cleaned)?;
@@ -388,6 +432,9 @@ impl Opening {
             segments,
             epochs: Mutex::new(epochs),
             hot: HotTail::new(config.hot_bytes_max),
+            feed,
+            nonce,
+            commit_lsn: AtomicU64::new(commit_lsn.get()),
             progress: Progress::new(durable_lsn),
             counters: Counters::default(),
             scrub: Scrub::default(),
@@ -425,9 +472,9 @@ fn table_of(found: Vec<Segment>, wants_parity: bool) -> Segments {
 fn writer_at(
     found: &Examined,
     config: &Config,
-    log_id: u128,
-    epoch: Epoch,
-    epoch_start: EpochStart,
+    superblock: &Superblock,
+    epoch_start: Option<EpochStart>,
+    feed: Arc<Feed>,
 ) -> Writer {
     let end = &found.end;
     let last = found.segments.last();
@@ -443,11 +490,12 @@ fn writer_at(
         inflight_bytes_max: config.inflight_bytes_max,
     };
     let start = Start {
-        log_id,
-        epoch,
+        log_id: superblock.log_id,
+        epoch: superblock.promised_epoch,
         epoch_start,
         end_lsn: end.lsn,
         checksum: end.checksum.unwrap_or_default(),
+        last_epoch: end.epoch,
         time_ms: end.time_ms,
         segment,
         segment_number: end.segment,
@@ -455,7 +503,7 @@ fn writer_at(
     };
     let buffer_bytes = BUFFER_BATCHES * config.batch_bytes_max.next_multiple_of(ALIGNMENT);
     let buffers_max = (config.hot_bytes_max / buffer_bytes).max(2);
-    Writer::new(limits, Pool::new(buffer_bytes, buffers_max), start)
+    Writer::new(limits, Pool::new(buffer_bytes, buffers_max), feed, start)
 }
 
 /// Files beside the log that can be used again.

@@ -29,8 +29,8 @@ use crate::parity::{MendedFile, Parity};
 use crate::read::{Cursor, ScanEnd, Way, Window};
 use crate::recovery::read_header;
 use crate::superblock::SuperblockStore;
-use crate::sync::atomic::Ordering;
-use crate::sync::{Arc, PoisonError, thread};
+use crate::sync::{Arc, MutexGuard, PoisonError, thread};
+use crate::wal::place;
 use crate::wal::scan::Chain;
 use crate::wal::steps::Producer;
 use crate::{Lsn, LsnRange};
@@ -70,7 +70,7 @@ impl Core {
         let _turn = self.take_turn();
         let _paused = self.pause_appends()?;
         self.mend_around(lsn);
-        let mut maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
+        let maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
         self.wait_for_driver();
         self.check_poison()?;
         let end_lsn = self.progress.durable_lsn();
@@ -79,8 +79,52 @@ impl Core {
             return Ok(Truncated { given_up: lsn..lsn, fork: None });
         }
         let place = self.find_place(lsn).map_err(ChangeError::Unreadable)?;
-        self.check_kept(&place).map_err(ChangeError::Unreadable)?;
-        let fork = self.write_fork(&maintenance, &place, lsn..end_lsn)?;
+        self.cut_at(maintenance, &place, lsn)
+    }
+
+    /// Gives up everything behind the end of a batch, in a log that does not lead.
+    pub(crate) fn truncate_to(&self, kept: place::Place) -> Result<Truncated, ChangeError> {
+        let _guard = self.poison_on_panic();
+        let _no_checkpoint = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.take_turn();
+        let _paused = self.pause_appends()?;
+        self.mend_around(kept.lsn);
+        let maintenance = self.lock_maintenance_in_time().map_err(ChangeError::Poisoned)?;
+        self.wait_for_driver();
+        self.check_poison()?;
+        let (end, leads) = {
+            let state = self.lock_state();
+            (state.writer.durable_place(), state.writer.leads())
+        };
+        if kept == end {
+            return Ok(Truncated { given_up: kept.lsn..kept.lsn, fork: None });
+        }
+        let lsn = kept.lsn.max(Lsn::FIRST);
+        self.check_truncation(&maintenance, lsn, end.lsn)?;
+        let commit_lsn = self.commit_lsn();
+        if lsn < commit_lsn {
+            return Err(ChangeError::Committed { lsn, commit_lsn });
+        }
+        let (segment, offset) = (kept.segment, kept.offset);
+        if leads || !self.holds(kept).map_err(ChangeError::Unreadable)? {
+            return Err(ChangeError::NoSuchPlace { segment, offset });
+        }
+        // Of a log that begins elsewhere not even the header of the first segment is kept.
+        let segment = segment.max(maintenance.superblock.current().first_segment);
+        let cut = Cut { lsn, segment, offset, epoch: self.epoch() };
+        self.cut_at(maintenance, &Place { cut, restore: Restore::default() }, lsn)
+    }
+
+    /// The truncation itself, when it is known to be possible.
+    fn cut_at(
+        &self,
+        mut maintenance: MutexGuard<'_, Maintenance>,
+        place: &Place,
+        lsn: Lsn,
+    ) -> Result<Truncated, ChangeError> {
+        let end_lsn = self.progress.durable_lsn();
+        self.check_kept(place).map_err(ChangeError::Unreadable)?;
+        let fork = self.write_fork(&maintenance, place, lsn..end_lsn)?;
         self.check_poison()?;
         let recorded = maintenance.superblock.change(|superblock| {
             superblock.cut = place.cut;
@@ -115,10 +159,10 @@ impl Core {
     /// the cut and to the end of a batch in whose middle it is.
     fn check_kept(&self, place: &Place) -> Result<(), ReadError> {
         let number = place.cut.segment;
-        let segment = self.segments.get(number).expect("the place was found in it");
-        if segment.is_sealed() && place.cut.offset == segment.extent().end_offset {
+        if place.cut.offset == 0 {
             return Ok(());
         }
+        let segment = self.segments.get(number).expect("the place was found in it");
         let failed = |error| ReadError::Io(IoFailure::new("read", &file_name(number), error));
         let file = self.disk.open(&file_name(number), Access::Read).map_err(failed)?;
         let mut chain = Chain::at_segment(&segment.header, Cut::default());
@@ -289,11 +333,13 @@ impl Core {
     fn take_from_disk(&self, maintenance: &mut Maintenance) -> Result<(), OpenError> {
         let (disk, config) = (Arc::clone(&self.disk), self.config.clone());
         let superblock = SuperblockStore::open(&*self.disk)?;
-        let mut opening = Opening { disk, config, superblock };
+        let commit_lsn = self.commit_lsn().min(self.progress.durable_lsn());
+        let nonce = self.nonce;
+        let mut opening = Opening { disk, config, superblock, nonce, commit_lsn };
         let (found, _) = opening.recover(false, 0)?;
         self.note_maintained();
         let cleaned = opening.clean_up(&found)?;
-        let writer = opening.writer(&found)?;
+        let writer = opening.writer(&found, Arc::clone(&self.feed));
         let epoch = opening.superblock.current().promised_epoch;
         let epochs = found.epochs.clone();
         let (segments, renewed) = opening.maintenance(found, cleaned)?;
@@ -302,7 +348,7 @@ impl Core {
         *maintenance = Maintenance { opened_at_ms, self_test_pending, ..renewed };
         self.segments.handle_truncated(segments);
         self.scrub.forget_from(self.segments.sealed_end());
-        self.epoch.store(epoch.get(), Ordering::Release);
+        self.set_epoch(epoch);
         *self.lock_epochs() = epochs;
         let mut state = self.lock_state();
         if let Some(AppendError::Poisoned(failure)) = state.writer.poison() {

@@ -104,6 +104,7 @@ pub(crate) fn lower_watermark(
     disk: &dyn Disk,
     superblock: &Superblock,
     end_lsn: Lsn,
+    commit_lsn: Lsn,
 ) -> Result<(), IoFailure> {
     let failed = |error| IoFailure::new("lower", crate::watermark::FILE_NAME, error);
     let mut store = WatermarkStore::open(disk).map_err(failed)?;
@@ -113,7 +114,7 @@ pub(crate) fn lower_watermark(
             log_id: superblock.log_id,
             epoch: superblock.promised_epoch,
             durable_lsn: end_lsn,
-            commit_lsn: end_lsn,
+            commit_lsn: commit_lsn.min(end_lsn),
             checksum: 0,
         };
         store.write(lowered, true).map_err(failed)?;

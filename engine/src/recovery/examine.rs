@@ -490,6 +490,23 @@ impl Examiner<'_> {
         Ok(before)
     }
 
+    /// What a batch that was recognized behind the end says was durable on this disk when it was closed:
+    /// only its writer knew.
+    fn evidence_of(&self, batch: &BatchHeader) -> Lsn {
+        let superblock = self.superblock;
+        if superblock.promised_to.node == 0 {
+            return batch.durable_lsn;
+        }
+        let leads = match self.found.epochs.find(batch.epoch) {
+            Some(started) => started.start.incarnation == superblock.incarnation,
+            None => {
+                batch.epoch == superblock.promised_epoch
+                    && superblock.promised_to.incarnation == superblock.incarnation
+            }
+        };
+        if leads { batch.durable_lsn } else { Lsn::NONE }
+    }
+
     fn recognize(&mut self, durable_lsn: Lsn, distance: u64) {
         let facts = &mut self.found.facts;
         facts.recognized += 1;
@@ -527,7 +544,7 @@ impl Examiner<'_> {
                 self.found.remains.push((chain.segment, offset));
                 if !chain.cut.voids(batch.segment, batch.offset, batch.epoch) {
                     self.started = self.started.max(Some(chain.segment));
-                    self.recognize(batch.durable_lsn, before + (offset - from));
+                    self.recognize(self.evidence_of(&batch), before + (offset - from));
                 }
             }
             offset += step;

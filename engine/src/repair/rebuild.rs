@@ -19,7 +19,7 @@ use crate::format::bytes::{to_u64, to_usize};
 use crate::format::checkpoint::Kind;
 use crate::format::parity;
 use crate::format::segment::{SegmentHeader, file_name};
-use crate::format::superblock::{Cut, Restore, Superblock, Truncations};
+use crate::format::superblock::{Cut, LeaderId, Restore, Superblock, Truncations};
 use crate::log::maintenance::remove_if_there;
 use crate::names::{Name, TEMPORARY_SUFFIX, classify, replaced_name};
 use crate::read::{PatientFile, Window};
@@ -304,6 +304,7 @@ pub(super) fn superblock(disk: &dyn Disk) -> Result<Superblock, RepairError> {
         incarnation: random()?,
         start_counter: 1,
         promised_epoch: epoch.next(),
+        promised_to: LeaderId::default(),
         block_bytes: first.block_bytes,
         inflight_bytes_max: to_u64(Config::default().inflight_bytes_max),
         first_lsn: first.base_lsn,

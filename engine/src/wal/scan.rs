@@ -51,6 +51,12 @@ impl Chain {
     /// Whether the header at the expected place continues the log. Says nothing about its body.
     pub(crate) fn accept_header(&self, bytes: &[u8]) -> Result<BatchHeader, Fault> {
         let header = BatchHeader::decode(bytes)?;
+        self.accept(&header)?;
+        Ok(header)
+    }
+
+    /// The same for a header that was decoded before.
+    pub(crate) fn accept(&self, header: &BatchHeader) -> Result<(), Fault> {
         if header.log_id != self.log_id {
             return Err(Fault::ForeignLog);
         }
@@ -73,7 +79,7 @@ impl Chain {
         if !in_blocks || header.end_offset() > self.data_end {
             return Err(Fault::Field);
         }
-        Ok(header)
+        Ok(())
     }
 
     /// Moves on behind an accepted batch whose body is whole.

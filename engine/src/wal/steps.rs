@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::commit::Commit;
 use super::hot::HotBatch;
+use super::place::Place;
 use crate::disk::{DiskFile, Write};
 use crate::format::batch::EpochStart;
 use crate::format::segment::SegmentHeader;
@@ -25,11 +26,13 @@ pub(crate) struct Limits {
 pub(crate) struct Start {
     pub(crate) log_id: u128,
     pub(crate) epoch: Epoch,
-    /// Written in front of the first batch.
-    pub(crate) epoch_start: EpochStart,
+    /// Written in front of the first batch; `None` while somebody else leads.
+    pub(crate) epoch_start: Option<EpochStart>,
     pub(crate) end_lsn: Lsn,
     /// Link of the last batch; 0 when there is none.
     pub(crate) checksum: u32,
+    /// Its epoch.
+    pub(crate) last_epoch: Epoch,
     pub(crate) time_ms: u64,
     /// The segment that goes on; `None` to start with the one after `segment_number`.
     pub(crate) segment: Option<ActiveSegment>,
@@ -37,6 +40,19 @@ pub(crate) struct Start {
     pub(crate) segment_number: u64,
     /// Where the last batch ended, for the header of the next segment.
     pub(crate) end_offset: u64,
+}
+
+impl Start {
+    /// The end of the log.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            segment: self.segment_number,
+            offset: self.end_offset,
+            lsn: self.end_lsn,
+            epoch: self.last_epoch,
+            link: self.checksum,
+        }
+    }
 }
 
 /// The segment that is being filled.
@@ -54,6 +70,8 @@ pub(crate) struct ActiveSegment {
 pub(crate) struct PreparedSegment {
     pub(crate) number: u64,
     pub(crate) file: Arc<dyn DiskFile>,
+    /// Its length.
+    pub(crate) bytes: u64,
 }
 
 /// What [`Writer::push`] did.
@@ -100,6 +118,19 @@ pub(crate) enum Content {
     Segment(SegmentHeader, Arc<dyn DiskFile>),
     /// A batch.
     Batch(HotBatch),
+    /// Batches that another writer made, one behind the other.
+    Raw(Vec<HotBatch>),
+}
+
+impl Content {
+    /// LSN of the first record, or of the next where there is none; `None` for a header.
+    pub(crate) fn base_lsn(&self) -> Option<Lsn> {
+        match self {
+            Content::Segment(..) => None,
+            Content::Batch(batch) => Some(batch.base_lsn),
+            Content::Raw(batches) => batches.first().map(|batch| batch.base_lsn),
+        }
+    }
 }
 
 /// Who appends records, and with what number the first of them: see `ProducerRun`.

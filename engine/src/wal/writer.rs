@@ -19,24 +19,31 @@
 //! Crash: of the writes past `durable_lsn`, any subset may be on disk, each whole, torn or absent.
 //! Threads: one at a time, behind the committer's lock.
 
+mod placing;
+mod raw;
+
+pub(crate) use raw::RawPush;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use super::commit::Commit;
+use super::feed::Feed;
 use super::hot::HotBatch;
+use super::place::Place;
 use super::steps::{
     ActiveSegment, Content, Durable, Limits, NoSegment, Poll, PreparedSegment, Producer, Push,
     Start,
 };
-use crate::disk::{Appendable, Pool, Shared, Write};
+use crate::disk::{Appendable, Pool, Write};
 use crate::error::{AppendError, IoFailure};
 use crate::format::batch::{
     BatchHeader, EpochStart, HEADER_BYTES, Kind, ProducerRun, RECORD_PREFIX_BYTES, batch_bytes,
     finish,
 };
-use crate::format::bytes::{to_u32, to_u64, to_usize};
-use crate::format::segment::{SegmentHeader, file_name};
+use crate::format::bytes::{to_u32, to_usize};
+use crate::format::segment::file_name;
 use crate::{Epoch, Lsn};
 
 /// A new batch is not started in the last eighth of a buffer, so that its end seldom splits a group of
@@ -77,9 +84,8 @@ impl Open {
 struct Placed {
     write: Write,
     segment: u64,
-    end_lsn: Lsn,
-    /// Link of the chain after this write.
-    checksum: u32,
+    /// The log goes on here after this write.
+    end: Place,
     content: Content,
     commit: Option<Arc<Commit>>,
     waiters: u32,
@@ -93,6 +99,9 @@ pub(crate) struct Writer {
     log_id: u128,
     epoch: Epoch,
     epoch_start: Option<EpochStart>,
+    /// Whether records may be appended here: not while another replica leads.
+    leads: bool,
+    feed: Arc<Feed>,
     pool: Pool,
     buffer: Appendable,
     open: Option<Open>,
@@ -106,8 +115,12 @@ pub(crate) struct Writer {
     next_segment: Option<PreparedSegment>,
     end_lsn: Lsn,
     durable_lsn: Lsn,
-    durable_checksum: u32,
+    durable_place: Place,
+    /// As far as somebody said; alone, what is durable.
+    commit_lsn: Option<Lsn>,
     checksum: u32,
+    /// Of the last batch.
+    last_epoch: Epoch,
     time_ms: u64,
     next_id: u64,
     poison: Option<AppendError>,
@@ -115,12 +128,16 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer that goes on at `start`; everything before it is durable.
-    pub(crate) fn new(limits: Limits, pool: Pool, start: Start) -> Writer {
+    pub(crate) fn new(limits: Limits, pool: Pool, feed: Arc<Feed>, start: Start) -> Writer {
+        let place = start.place();
+        feed.restart(place);
         Writer {
             limits,
             log_id: start.log_id,
             epoch: start.epoch,
-            epoch_start: Some(start.epoch_start),
+            leads: start.epoch_start.is_some(),
+            epoch_start: start.epoch_start,
+            feed,
             buffer: pool.appendable(1),
             pool,
             open: None,
@@ -134,8 +151,10 @@ impl Writer {
             next_segment: None,
             end_lsn: start.end_lsn,
             durable_lsn: start.end_lsn,
-            durable_checksum: start.checksum,
+            durable_place: place,
+            commit_lsn: None,
             checksum: start.checksum,
+            last_epoch: start.last_epoch,
             time_ms: start.time_ms,
             next_id: 1,
             poison: None,
@@ -150,9 +169,25 @@ impl Writer {
         self.durable_lsn
     }
 
-    /// Link of the last durable batch.
-    pub(crate) fn durable_checksum(&self) -> u32 {
-        self.durable_checksum
+    /// The end of the last durable batch.
+    pub(crate) fn durable_place(&self) -> Place {
+        self.durable_place
+    }
+
+    /// The end of the last batch that has its place.
+    pub(crate) fn end_place(&self) -> Place {
+        Place {
+            segment: self.segment_number,
+            offset: self.end_offset,
+            lsn: self.open.as_ref().map_or(self.end_lsn, |open| open.base_lsn),
+            epoch: self.last_epoch,
+            link: self.checksum,
+        }
+    }
+
+    /// Whether records may be appended.
+    pub(crate) fn leads(&self) -> bool {
+        self.leads
     }
 
     pub(crate) fn poison(&self) -> Option<&AppendError> {
@@ -164,8 +199,9 @@ impl Writer {
         self.segment_number + 1
     }
 
-    pub(crate) fn has_next_segment(&self) -> bool {
-        self.next_segment.is_some()
+    /// Whether the next segment is prepared, with this length.
+    pub(crate) fn has_next_segment(&self, bytes: u64) -> bool {
+        self.next_segment.as_ref().is_some_and(|next| next.bytes == bytes)
     }
 
     /// Bytes in the open batch and in batches that wait for their write.
@@ -297,7 +333,9 @@ impl Writer {
         let (epoch, time_ms) = (self.epoch, self.time_ms);
         let content =
             Content::Batch(HotBatch { base_lsn, end_lsn, epoch, time_ms, bytes: bytes.clone() });
-        self.add(&place, bytes, end_lsn, checksum, content);
+        self.last_epoch = self.epoch;
+        let end = self.place_behind(&place, &bytes, end_lsn, checksum);
+        self.add(&place, bytes, end, content);
         let placed = self.ready.back_mut().expect("added above");
         (placed.commit, placed.waiters) = (Some(open.commit), open.waiters);
         Ok(())
@@ -318,7 +356,9 @@ impl Writer {
         let bytes = buffer.freeze();
         let (epoch, time_ms) = (self.epoch, self.time_ms);
         let batch = HotBatch { base_lsn, end_lsn: base_lsn, epoch, time_ms, bytes: bytes.clone() };
-        self.add(&place, bytes, base_lsn, checksum, Content::Batch(batch));
+        self.last_epoch = epoch;
+        let end = self.place_behind(&place, &bytes, base_lsn, checksum);
+        self.add(&place, bytes, end, Content::Batch(batch));
         self.epoch_start = None;
         Ok(())
     }
@@ -342,7 +382,7 @@ impl Writer {
             producer_run_count: 0,
             epoch: self.epoch,
             durable_lsn: self.durable_lsn,
-            commit_lsn: self.durable_lsn,
+            commit_lsn: self.commit_lsn.map_or(self.durable_lsn, |lsn| lsn.min(base_lsn)),
             time_ms: self.time_ms,
             prev_checksum: self.checksum,
             body_checksum: 0,
@@ -351,82 +391,39 @@ impl Writer {
         }
     }
 
-    /// The place for `length` bytes: in the current segment, or else in the next, which is then rolled
-    /// to.
-    fn place(&mut self, length: usize, base_lsn: Lsn) -> Result<ActiveSegment, NoSegment> {
-        let fits = |segment: &ActiveSegment| segment.offset + to_u64(length) <= segment.data_end;
-        if !self.segment.as_ref().is_some_and(fits) {
-            let Some(next) = self.next_segment.take() else {
-                return Err(NoSegment);
-            };
-            self.roll(next, base_lsn);
-        }
-        let segment = self.segment.as_mut().expect("there is one after a roll");
-        assert!(fits(segment), "the largest batch fits into an empty segment");
-        let place = segment.clone();
-        segment.offset += to_u64(length);
-        Ok(place)
-    }
-
-    fn roll(&mut self, next: PreparedSegment, base_lsn: Lsn) {
-        let header = SegmentHeader {
-            log_id: self.log_id,
-            segment: next.number,
-            base_lsn,
-            epoch: self.epoch,
-            time_ms: self.time_ms,
-            segment_bytes: self.limits.segment_bytes,
-            block_bytes: self.limits.block_bytes,
-            prev_checksum: self.checksum,
-            prev_end_offset: self.end_offset,
-        };
-        let block = to_usize(u64::from(self.limits.block_bytes));
-        let mut buffer = Appendable::alone(block);
-        buffer.pad_to(block);
-        header.encode(buffer.open_mut());
-        let start = ActiveSegment {
-            number: next.number,
-            file: Arc::clone(&next.file),
-            offset: 0,
-            data_end: header.data_end(),
-        };
-        self.segment_number = next.number;
-        self.segment = Some(ActiveSegment { offset: to_u64(block), ..start.clone() });
-        let content = Content::Segment(header, next.file);
-        self.add(&start, buffer.freeze(), base_lsn, self.checksum, content);
-    }
-
-    fn add(
-        &mut self,
-        place: &ActiveSegment,
-        bytes: Shared,
-        end_lsn: Lsn,
-        checksum: u32,
-        content: Content,
-    ) {
-        let (file, offset) = (Arc::clone(&place.file), place.offset);
-        self.end_offset = offset + to_u64(bytes.len());
-        self.checksum = checksum;
-        self.ready_bytes += bytes.len();
-        let write = Write { id: self.next_id, file, offset, bytes };
-        self.next_id += 1;
-        self.ready.push_back(Placed {
-            write,
-            segment: place.number,
-            end_lsn,
-            checksum,
-            content,
-            commit: None,
-            waiters: 0,
-            completed: false,
-        });
-    }
-
-    /// Takes a prepared segment; refused when it is not the one that comes next.
+    /// Takes a prepared segment, in the place of one of another length.
     pub(crate) fn handle_prepared(&mut self, segment: PreparedSegment) {
         assert_eq!(segment.number, self.next_segment_number(), "segments are dense");
-        assert!(self.next_segment.is_none(), "one segment is prepared ahead");
+        assert!(!self.has_next_segment(segment.bytes), "one segment is prepared ahead");
         self.next_segment = Some(segment);
+    }
+
+    /// Begins an epoch: the batch that says so is placed at once, and records may follow.
+    pub(crate) fn begin_epoch(
+        &mut self,
+        epoch: Epoch,
+        start: EpochStart,
+        now_ms: u64,
+        commit: &Arc<Commit>,
+    ) -> Result<(), NoSegment> {
+        assert!(!self.leads && !self.has_pending(), "whoever begins to lead has stopped to follow");
+        assert!(epoch > self.last_epoch, "an epoch is never resumed");
+        (self.epoch, self.epoch_start) = (epoch, Some(start));
+        self.time_ms = self.time_ms.max(now_ms);
+        self.start_epoch(self.end_lsn)?;
+        self.ready.back_mut().expect("added above").commit = Some(Arc::clone(commit));
+        self.leads = true;
+        Ok(())
+    }
+
+    /// Takes note of what is committed, for the batches to come.
+    pub(crate) fn set_commit_lsn(&mut self, lsn: Lsn) {
+        self.commit_lsn = Some(lsn);
+    }
+
+    /// Takes no more records; those that were taken are still written.
+    pub(crate) fn stop_leading(&mut self) {
+        (self.leads, self.epoch_start) = (false, None);
     }
 
     /// The next thing to do. Closes the open batch when nothing else waits for its write.
@@ -476,12 +473,12 @@ impl Writer {
         }
         while self.in_flight.front().is_some_and(|placed| placed.completed) {
             let placed = self.in_flight.pop_front().expect("looked at above");
-            if let Content::Batch(batch) = &placed.content {
-                assert_eq!(batch.base_lsn, self.durable_lsn, "LSNs are dense");
+            if let Some(base_lsn) = placed.content.base_lsn() {
+                assert_eq!(base_lsn, self.durable_lsn, "LSNs are dense");
             }
             self.in_flight_bytes -= placed.write.bytes.len();
-            self.durable_lsn = placed.end_lsn;
-            self.durable_checksum = placed.checksum;
+            self.durable_lsn = placed.end.lsn;
+            self.durable_place = placed.end;
             durable.push(Durable {
                 segment: placed.segment,
                 content: placed.content,

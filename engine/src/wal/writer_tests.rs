@@ -3,6 +3,7 @@
 use super::*;
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
+use crate::format::bytes::to_u64;
 
 const BLOCK: u32 = 512;
 const SEGMENT: u64 = 64 << 10;
@@ -17,15 +18,16 @@ fn writer() -> Writer {
     let start = Start {
         log_id: 1,
         epoch: Epoch::new(1),
-        epoch_start: EpochStart { lineage_id: 1, incarnation: 2, nonce: 3 },
+        epoch_start: Some(EpochStart { lineage_id: 1, incarnation: 2, nonce: 3 }),
         end_lsn: Lsn::FIRST,
         checksum: 0,
+        last_epoch: Epoch::NONE,
         time_ms: 0,
         segment: None,
         segment_number: 0,
         end_offset: 0,
     };
-    let mut writer = Writer::new(limits, Pool::new(64 << 10, 2), start);
+    let mut writer = Writer::new(limits, Pool::new(64 << 10, 2), Arc::default(), start);
     prepare(&mut writer);
     writer
 }
@@ -33,7 +35,7 @@ fn writer() -> Writer {
 fn prepare(writer: &mut Writer) {
     let number = writer.next_segment_number();
     let file = SimDisk::new(number).create("segment", SEGMENT).unwrap();
-    writer.handle_prepared(PreparedSegment { number, file });
+    writer.handle_prepared(PreparedSegment { number, file, bytes: SEGMENT });
 }
 
 fn push(writer: &mut Writer, bytes: usize) -> (Lsn, Arc<Commit>) {
@@ -95,7 +97,7 @@ fn writes_do_not_overlap() {
     let mut end = std::collections::HashMap::new();
     let mut durable = Vec::new();
     for round in 0..200 {
-        if !writer.has_next_segment() {
+        if !writer.has_next_segment(SEGMENT) {
             prepare(&mut writer);
         }
         push(&mut writer, 37 * round % 7000);

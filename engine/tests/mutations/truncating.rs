@@ -20,13 +20,13 @@ pub(super) const TRUNCATING: &[Mutation] = &[
         edits: &[
             (
                 "log/truncate.rs",
-                "let fork = self.write_fork(&maintenance, &place, lsn..end_lsn)?;",
+                "let fork = self.write_fork(&maintenance, place, lsn..end_lsn)?;",
                 "",
             ),
             (
                 "log/truncate.rs",
                 "self.hot.truncate(place.cut.lsn);",
-                "let fork = self.write_fork(&maintenance, &place, lsn..end_lsn)?; \
+                "let fork = self.write_fork(&maintenance, place, lsn..end_lsn)?; \
                  self.hot.truncate(place.cut.lsn);",
             ),
         ],
@@ -72,11 +72,11 @@ pub(super) const TRUNCATING: &[Mutation] = &[
             "        sync_tail(found)?;
         renew_tail(disk, found)?;
         if was_pending {
-            lower_watermark(disk, self.superblock.current(), found.end.lsn)?;
+            lower_watermark(disk, self.superblock.current(), found.end.lsn, self.commit_lsn)?;
         }
 ",
             "        if was_pending {
-            lower_watermark(disk, self.superblock.current(), found.end.lsn)?;
+            lower_watermark(disk, self.superblock.current(), found.end.lsn, self.commit_lsn)?;
         }
         sync_tail(found)?;
         renew_tail(disk, found)?;

@@ -104,7 +104,7 @@ pub(super) const WRITING: &[Mutation] = &[
     Mutation {
         what: "a batch gets blocks that another one has",
         edits: &[(
-            "wal/writer.rs",
+            "wal/writer/placing.rs",
             "segment.offset += to_u64(length);",
             "segment.offset += to_u64(length).max(1024) - 512;",
         )],
@@ -225,8 +225,8 @@ pub(super) const WRITING: &[Mutation] = &[
         what: "an open does not raise the epoch",
         edits: &[(
             "log/open.rs",
-            "promised_epoch.max(found.end.epoch).next()",
-            "promised_epoch.max(found.end.epoch).max(Epoch::new(1))",
+            "promised.max(found.end.epoch).next()",
+            "promised.max(found.end.epoch).max(Epoch::new(1))",
         )],
         test: "explorer",
     },
