@@ -1,9 +1,13 @@
 //! Replication of Cairnlog logs.
 //!
-//! Owns nothing yet: this is the front page of the crate in which a leader will stream its segments,
-//! byte for byte, to followers over QUIC. What already exists for it is in the engine: batches carry
-//! log id, epoch, `durable_lsn` and `commit_lsn`, every open takes a new epoch that is promised on disk
-//! first, and an epoch start names who leads.
+//! A leader sends its log, byte for byte, to followers; a record is committed when a quorum of the replicas has
+//! it durable. [`protocol`] holds the node as a state machine; the messages, and what must be durable before
+//! each may be sent, are in [`protocol::message`].
 #![forbid(unsafe_code)]
+
+pub mod driver;
+pub mod protocol;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use cairnlog_engine::{Epoch, Lsn, LsnRange};

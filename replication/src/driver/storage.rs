@@ -1,0 +1,178 @@
+//! The log of a node, and what a node has done with it.
+//!
+//! Owns the replica of the engine. Every operation blocks until it is durable; in which order, and on what
+//! thread, is the caller's: as the node said, one after the other.
+//!
+//! Invariants
+//!  G1. Operations are carried out in the order in which the node asked for them: whatever was appended before a
+//!      promise is durable with it.
+
+use cairnlog_engine::{
+    AppendError, ChangeError, Fed, Place, Promise, PromiseError, RawError, ReadError, Replica,
+};
+
+use crate::protocol::history::{EPOCHS_MAX, Summary};
+
+/// Something to be done with the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Make a promise durable, with everything that was appended before.
+    Promise(Promise),
+    /// Give up what stands behind the place.
+    Cut(u64, Place),
+    /// Append pieces of another replica's log.
+    Append(Vec<u8>),
+    /// Begin the epoch that was promised.
+    Begin(Promise),
+    /// Make what was submitted durable.
+    Sync,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The promise is durable.
+    Promised(Promise),
+    /// The log ends at the place where this stream begins; or it does not go through it, or must not be cut
+    /// there.
+    Cut(u64, bool),
+    /// Everything up to here is durable.
+    Durable(Place),
+    /// The pieces do not continue the log.
+    Refused,
+    /// The epoch has begun, and its first batch is durable up to here.
+    Began(Promise, Place),
+    /// A later promise stands.
+    NotBegun,
+}
+
+/// The disk failed: nothing of what was asked for is known to be done. The log has to be opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// While appending.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// While changing what is beside the log.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// While reading.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Pieces of the log to be sent.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The place behind them.
+    pub end: Place,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Storage {
+    replica: Replica,
+}
+
+impl Storage {
+    /// The storage of a replica.
+    #[must_use]
+    pub fn new(replica: Replica) -> Storage {
+        Storage { replica }
+    }
+
+    /// The replica.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// What this replica has.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let identity = self.replica.identity();
+        // The end first: what becomes durable meanwhile may begin epochs that are not before it.
+        let end = self.replica.durable_place();
+        Summary {
+            log_id: identity.log_id,
+            lineage_id: identity.lineage_id,
+            incarnation: identity.incarnation,
+            start_counter: identity.start_counter,
+            promised: self.replica.promised(),
+            epochs: self.replica.epochs(EPOCHS_MAX),
+            end,
+            first_lsn: self.replica.log().first_lsn(),
+            commit_lsn: self.replica.commit_lsn(),
+        }
+    }
+
+    /// Carries out an operation.
+    ///
+    /// # Errors
+    /// When the disk fails, see [`StorageError`].
+    pub fn run(&self, operation: Operation) -> Result<Done, StorageError> {
+        match operation {
+            Operation::Promise(promise) => match self.replica.promise(promise) {
+                Ok(()) => Ok(Done::Promised(promise)),
+                // The node asks for growing promises only.
+                Err(PromiseError::Promised(stands)) => Ok(Done::Promised(stands)),
+                Err(PromiseError::Append(error)) => Err(error.into()),
+                Err(PromiseError::Change(error)) => Err(error.into()),
+                Err(_) => Ok(Done::NotBegun),
+            },
+            Operation::Cut(stream, at) => match self.replica.truncate_to(at) {
+                Ok(_) => Ok(Done::Cut(stream, true)),
+                Err(error @ (ChangeError::Poisoned(_) | ChangeError::Closed)) => Err(error.into()),
+                Err(_) => Ok(Done::Cut(stream, false)),
+            },
+            Operation::Append(bytes) => match self.replica.append_raw(&bytes) {
+                Ok(()) => Ok(Done::Durable(self.replica.durable_place())),
+                Err(RawError::Append(error)) => Err(error.into()),
+                Err(_) => Ok(Done::Refused),
+            },
+            Operation::Begin(promise) => self.begin(promise),
+            Operation::Sync => {
+                self.replica.log().sync()?;
+                Ok(Done::Durable(self.replica.durable_place()))
+            }
+        }
+    }
+
+    fn begin(&self, promise: Promise) -> Result<Done, StorageError> {
+        if self.replica.promised() != promise {
+            return Ok(Done::NotBegun);
+        }
+        match self.replica.lead() {
+            Ok(ticket) => {
+                ticket.wait()?;
+                Ok(Done::Began(promise, self.replica.durable_place()))
+            }
+            Err(PromiseError::Append(error)) => Err(error.into()),
+            Err(PromiseError::Change(error)) => Err(error.into()),
+            Err(_) => Ok(Done::NotBegun),
+        }
+    }
+
+    /// What comes behind a place, from memory or else from disk; `None` when nothing does.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or was trimmed or cut past the place.
+    pub fn read(&self, from: Place, bytes_max: usize) -> Result<Option<Piece>, StorageError> {
+        match self.replica.read_feed((from.segment, from.offset), bytes_max) {
+            Fed::AtEnd => Ok(None),
+            Fed::Pieces(pieces) => {
+                let end = pieces.last().map_or(from, |piece| piece.end);
+                let bytes = pieces.iter().flat_map(|piece| piece.bytes.iter().copied()).collect();
+                Ok(Some(Piece { end, bytes }))
+            }
+            Fed::Gone => {
+                let reader = self.replica.read_raw(from)?;
+                let lsn = from.lsn;
+                let gone = ReadError::Missing { segment: from.segment, lsn };
+                let raw = reader.ok_or(gone)?.next(bytes_max)?;
+                Ok(raw.map(|raw| Piece { end: raw.end, bytes: raw.bytes }))
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a leader does: it sends its log to everybody, and commits what a quorum has.
+//!
+//! Owns the commit point. Part of `node`.
+
+use cairnlog_engine::{Place, Promise};
+
+use super::history::{Summary, common_place};
+use super::message::Message;
+use super::node::{Action, Finding, Node, Notice, Role};
+use super::node_id::NodeId;
+use super::quorum::commit_place;
+
+/// The state of a leader.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leading {
+    pub(super) promise: Promise,
+    /// Number of the next heartbeat, and when it is due.
+    sequence: u64,
+    heartbeat_ms: u64,
+    /// When it takes a later epoch, because a replica has promised this one to another: two that stood at once
+    /// wait for different times, so that one of them is heard first.
+    again_ms: Option<u64>,
+}
+
+impl Leading {
+    pub(super) fn new(promise: Promise, now_ms: u64) -> Leading {
+        Leading { promise, sequence: 1, heartbeat_ms: now_ms, again_ms: None }
+    }
+
+    pub(super) fn due_ms(&self) -> u64 {
+        self.again_ms.map_or(self.heartbeat_ms, |again_ms| again_ms.min(self.heartbeat_ms))
+    }
+
+    pub(super) fn stand_again(&mut self, at_ms: u64) {
+        self.again_ms.get_or_insert(at_ms);
+    }
+
+    pub(super) fn stands_again(&self, now_ms: u64) -> bool {
+        self.again_ms.is_some_and(|again_ms| again_ms <= now_ms)
+    }
+}
+
+impl Node {
+    /// Sends the log to a peer, from where it parts from the peer's.
+    pub(super) fn begin_stream(&mut self, peer: NodeId, mine: &Summary) {
+        let Role::Leader(Leading { promise, .. }) = self.role else { return };
+        let Some(summary) = self.peers.get(&peer).and_then(|peer| peer.summary.as_ref()) else {
+            return;
+        };
+        match common_place(mine, summary) {
+            Some(at) => self.find_place(peer, Finding { at, promised: promise, until: None }),
+            None => self.act(Action::Notice(Notice::TooFarBehind(peer))),
+        }
+    }
+
+    /// A stream could not begin: the peer is asked what it has.
+    pub(super) fn handle_unready(&mut self, from: NodeId, stream: u64, mine: &Summary) {
+        let is_current = self.outbound(from).is_some_and(|outbound| outbound.stream == stream);
+        if is_current {
+            self.peers.entry(from).or_default().outbound = None;
+            self.send(from, Message::Hello { summary: mine.clone(), asks: true });
+        }
+    }
+
+    /// Commits what a quorum of the set has durable.
+    pub(super) fn advance_commit(&mut self) {
+        let Role::Leader(leading) = &self.role else { return };
+        let epoch = leading.promise.epoch;
+        let durable = |node: &NodeId| {
+            if *node == self.settings.node {
+                return self.durable;
+            }
+            let outbound = self.peers.get(node).and_then(|peer| peer.outbound.as_ref());
+            outbound.and_then(|outbound| outbound.acked()).unwrap_or(Place::START)
+        };
+        let places: Vec<Place> = self.settings.set.iter().map(durable).collect();
+        if let Some(place) = commit_place(&places, epoch) {
+            self.commit(place.lsn.max(self.commit_lsn));
+        }
+    }
+
+    /// The epoch has begun: its first batch is on its way.
+    pub fn handle_began(&mut self, now_ms: u64, promise: Promise, mine: &Summary) {
+        let stands = matches!(&self.role, Role::Candidate(standing) if standing.promise == promise);
+        if !stands || self.promised() != promise {
+            // A later promise came in between.
+            self.act(Action::StopLeading);
+            return;
+        }
+        self.inbound = None;
+        self.role = Role::Leader(Leading::new(promise, now_ms));
+        self.act(Action::Notice(Notice::Leads(promise.epoch)));
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.send(peer, Message::Hello { summary: mine.clone(), asks: true });
+        }
+        self.advance_commit();
+    }
+
+    pub(super) fn send_heartbeats(&mut self, now_ms: u64) {
+        let interval_ms = self.settings.heartbeat_interval_ms;
+        let commit_lsn = self.commit_lsn;
+        let Role::Leader(leading) = &mut self.role else { return };
+        let (promised, sequence) = (leading.promise, leading.sequence);
+        leading.sequence += 1;
+        leading.heartbeat_ms = now_ms + interval_ms;
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.send(peer, Message::Heartbeat { promised, commit_lsn, sequence });
+        }
+    }
+}

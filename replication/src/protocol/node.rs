@@ -1,0 +1,494 @@
+//! A node: what it does about each message, about the end of each operation of its disk, and about time.
+//!
+//! Owns the role, the streams and the promises on their way. Does no I/O, reads no clock and no log: inputs
+//! come in by `handle_*`, what has to be done goes out by [`Node::poll_action`]. What each role does is in
+//! `standing`, `leading` and `following`.
+//!
+//! Invariants
+//!  N1. A promise is sent only after it is durable, and nothing of an earlier epoch is taken from the moment
+//!      it is asked for.                                                     planted bugs in `sim`
+//!  N2. Only the leader that the newest promise names is followed.                       same
+//!  N3. `commit_lsn` never goes back.                                        asserted in `commit`
+//!
+//! Units: times are milliseconds of a monotonic clock, of which only differences count.
+//! Bounds: per peer one stream in each direction; actions are taken out before more input is given.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cairnlog_engine::{Epoch, LeaderId, Lsn, Place, Promise};
+
+use super::history::Summary;
+use super::inbound::Inbound;
+use super::leading::Leading;
+use super::message::Message;
+use super::node_id::NodeId;
+use super::outbound::Outbound;
+use super::standing::Standing;
+
+/// What a node is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeId,
+    /// This life of this replica, as a leader.
+    pub leader: LeaderId,
+    /// The replicas that count, this one included if it does; whoever else connects learns.
+    pub set: BTreeSet<NodeId>,
+    /// Bytes on their way to one peer.
+    pub window_bytes: u64,
+    /// Between two heartbeats.
+    pub heartbeat_interval_ms: u64,
+    /// A candidate that has not come to lead by then gives up.
+    pub standing_ms_max: u64,
+}
+
+/// What has to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Make a promise durable, with everything that was appended before; then [`Node::handle_promised`].
+    Promise(Promise),
+    /// Give up what stands behind a place; then [`Node::handle_cut`].
+    Cut {
+        /// The stream that is to begin there.
+        stream: u64,
+        /// The place.
+        at: Place,
+    },
+    /// Append pieces of another replica's log; [`Node::handle_durable`] when they are.
+    Append {
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Look for the place where a batch ends there; then [`Node::handle_place`].
+    FindPlace {
+        /// For whom.
+        peer: NodeId,
+        /// Segment and offset.
+        at: (u64, u64),
+    },
+    /// Read what comes behind a place and send it as [`Message::Batches`]; then [`Node::handle_sent`].
+    Read {
+        /// To whom.
+        peer: NodeId,
+        /// In which stream.
+        stream: u64,
+        /// From where.
+        from: Place,
+        /// At most so many bytes, or one piece.
+        bytes_max: u64,
+        /// What to say is committed.
+        commit_lsn: Lsn,
+    },
+    /// Begin the epoch that was promised to this replica; then [`Node::handle_began`].
+    Begin(Promise),
+    /// Take no more records.
+    StopLeading,
+    /// So much is committed.
+    Commit(Lsn),
+    /// Somebody may want to know.
+    Notice(Notice),
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// This node leads.
+    Leads(Epoch),
+    /// It does not any more.
+    StoppedLeading(Epoch),
+    /// It follows another.
+    Follows(NodeId, Epoch),
+    /// It stood, and does not lead.
+    DidNotLead(Epoch, Reason),
+    /// A peer's log and this one cannot be joined by batches: they have no place in common that this one still
+    /// has.
+    TooFarBehind(NodeId),
+    /// A peer said something that no node says.
+    Misbehaves(NodeId),
+}
+
+/// Why a candidate does not lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Too few promised in time.
+    TooFewPromises,
+    /// Another promise stands.
+    Fenced(Promise),
+    /// The log that holds everything could not be had.
+    NotFetched,
+}
+
+/// What a node is at the moment.
+#[derive(Clone, Debug)]
+pub(super) enum Role {
+    Follower { leader: Option<NodeId> },
+    Candidate(Standing),
+    Leader(Leading),
+}
+
+/// Why a promise is on its way to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody stands, and is told.
+    Asked(NodeId),
+    /// Somebody leads, and is followed.
+    Follow(NodeId),
+    /// This node stands.
+    Stand,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// What it said last of itself.
+    pub(super) summary: Option<Summary>,
+    pub(super) outbound: Option<Outbound>,
+    /// A stream that begins when its place is found.
+    pub(super) finding: Option<Finding>,
+}
+
+/// A stream that is to begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finding {
+    pub(super) at: (u64, u64),
+    pub(super) promised: Promise,
+    pub(super) until: Option<Place>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) settings: Settings,
+    pub(super) role: Role,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+    pub(super) inbound: Option<Inbound>,
+    /// What is durable, and what is on its way there.
+    promised: Promise,
+    promising: Option<(Promise, Why)>,
+    /// The greatest epoch that anybody spoke of.
+    pub(super) seen_epoch: Epoch,
+    /// The end of what is durable here.
+    pub(super) durable: Place,
+    pub(super) commit_lsn: Lsn,
+    next_stream: u64,
+    actions: VecDeque<Action>,
+}
+
+impl Node {
+    /// A node as its directory was found: it follows whomever it promised to.
+    #[must_use]
+    pub fn new(settings: Settings, mine: &Summary) -> Node {
+        Node {
+            settings,
+            role: Role::Follower { leader: None },
+            peers: BTreeMap::new(),
+            inbound: None,
+            promised: mine.promised,
+            promising: None,
+            seen_epoch: mine.promised.epoch,
+            durable: mine.end,
+            commit_lsn: mine.commit_lsn,
+            next_stream: 1,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether it leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// Below it records are committed, as far as this node knows.
+    #[must_use]
+    pub fn commit_lsn(&self) -> Lsn {
+        self.commit_lsn
+    }
+
+    /// The greatest promise, durable or on its way: nothing of an earlier epoch is taken.
+    #[must_use]
+    pub fn promised(&self) -> Promise {
+        self.promising.map_or(self.promised, |(promise, _)| promise)
+    }
+
+    /// A connection to a peer was made.
+    pub fn handle_connected(&mut self, peer: NodeId, mine: &Summary) {
+        self.peers.insert(peer, Peer::default());
+        self.send(peer, Message::Hello { summary: mine.clone(), asks: false });
+    }
+
+    /// The connection to a peer is gone.
+    pub fn handle_disconnected(&mut self, peer: NodeId) {
+        self.peers.remove(&peer);
+        self.inbound.take_if(|inbound| inbound.from == peer);
+    }
+
+    /// A message came over the connection to a peer; `mine` is what this replica has.
+    pub fn handle_message(&mut self, now_ms: u64, from: NodeId, message: Message, mine: &Summary) {
+        if !self.peers.contains_key(&from) {
+            return;
+        }
+        match message {
+            Message::Hello { summary, asks } => {
+                self.handle_hello(now_ms, from, summary, asks, mine);
+            }
+            Message::Seal(promise) => self.handle_seal(from, promise, mine),
+            Message::Sealed { promised, summary } => {
+                self.see(promised.epoch);
+                self.handle_sealed(from, promised, summary, mine);
+            }
+            Message::Fetch { promised, from: at } => self.handle_fetch(from, promised, at),
+            Message::Stream { stream, promised, at } => {
+                self.see(promised.epoch);
+                self.handle_stream(from, stream, promised, at);
+            }
+            Message::Ready { stream } => self.handle_ready(from, stream),
+            Message::Unready { stream } => self.handle_unready(from, stream, mine),
+            Message::Batches { stream, after, end, commit_lsn, bytes } => {
+                self.handle_batches(from, stream, after, end, bytes);
+                self.commit_as_told(from, commit_lsn);
+            }
+            Message::Ack { stream, durable } => self.handle_ack(from, stream, durable),
+            Message::Heartbeat { promised, commit_lsn, sequence } => {
+                self.see(promised.epoch);
+                self.handle_heartbeat(from, promised, sequence);
+                self.commit_as_told(from, commit_lsn);
+            }
+            Message::Heard { .. } => {}
+            Message::Fenced(promised) => {
+                self.see(promised.epoch);
+                self.handle_fenced(now_ms, promised);
+            }
+        }
+    }
+
+    fn handle_hello(
+        &mut self,
+        now_ms: u64,
+        from: NodeId,
+        summary: Summary,
+        asks: bool,
+        mine: &Summary,
+    ) {
+        self.see(summary.promised.epoch);
+        if asks {
+            self.send(from, Message::Hello { summary: mine.clone(), asks: false });
+        }
+        let promised = summary.promised;
+        self.peers.entry(from).or_default().summary = Some(summary);
+        match &self.role {
+            Role::Leader(leading) if promised.epoch > leading.promise.epoch => {
+                self.handle_fenced(now_ms, promised);
+            }
+            Role::Leader(_) => self.begin_stream(from, mine),
+            Role::Candidate(standing) => {
+                let promise = standing.promise;
+                if standing.asks() {
+                    self.send(from, Message::Seal(promise));
+                }
+            }
+            Role::Follower { .. } => {}
+        }
+    }
+
+    /// Somebody stands.
+    fn handle_seal(&mut self, from: NodeId, promise: Promise, mine: &Summary) {
+        self.see(promise.epoch);
+        let stands = self.promised();
+        if promise == self.promised {
+            self.send(from, Message::Sealed { promised: promise, summary: mine.clone() });
+        } else if promise.epoch > stands.epoch {
+            self.start_promise(promise, Why::Asked(from));
+        } else if self.promising.is_none() {
+            let promised = self.promised;
+            self.send(from, Message::Sealed { promised, summary: mine.clone() });
+        }
+        // Else a promise is on its way that may stand against it: whoever asks will ask again.
+    }
+
+    /// From here on nothing of an earlier epoch is taken, sent as a leader, or acknowledged.
+    pub(super) fn start_promise(&mut self, promise: Promise, why: Why) {
+        assert!(promise.epoch > self.promised().epoch, "promises grow");
+        self.stop_leading();
+        self.inbound = None;
+        self.promising = Some((promise, why));
+        self.act(Action::Promise(promise));
+    }
+
+    /// A promise is durable, and `mine` what the log holds then.
+    pub fn handle_promised(&mut self, promise: Promise, mine: &Summary) {
+        self.promised = promise;
+        self.durable = mine.end;
+        let Some((_, why)) = self.promising.take_if(|(promising, _)| *promising == promise) else {
+            // A greater one is on its way already, and whoever asked for this one hears of that.
+            return;
+        };
+        match why {
+            Why::Asked(peer) => {
+                self.role = Role::Follower { leader: None };
+                self.send(peer, Message::Sealed { promised: promise, summary: mine.clone() });
+            }
+            Why::Follow(leader) => {
+                self.follow(leader);
+                self.send(leader, Message::Hello { summary: mine.clone(), asks: false });
+            }
+            Why::Stand => self.handle_own_promise(mine),
+        }
+    }
+
+    /// What is durable here has moved.
+    pub fn handle_durable(&mut self, place: Place, mine: &Summary) {
+        self.durable = place;
+        if let Some(inbound) = &mut self.inbound
+            && let Some(acked) = inbound.handle_durable(place)
+        {
+            let (to, stream) = (inbound.from, inbound.stream);
+            self.send(to, Message::Ack { stream, durable: acked });
+            self.handle_fetched(acked, mine);
+        }
+        self.advance_commit();
+    }
+
+    /// There is more in the log than before, durable or not.
+    pub fn handle_more(&mut self) {
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            if let Some(outbound) = self.outbound(peer) {
+                outbound.handle_more();
+                self.read_for(peer);
+            }
+        }
+    }
+
+    pub(super) fn outbound(&mut self, peer: NodeId) -> Option<&mut Outbound> {
+        self.peers.get_mut(&peer)?.outbound.as_mut()
+    }
+
+    /// Where a stream to a peer begins, if the log goes through the place that was asked for.
+    pub fn handle_place(&mut self, peer: NodeId, place: Option<Place>) {
+        let window_bytes = self.settings.window_bytes;
+        let Some(finding) = self.peers.get_mut(&peer).and_then(|peer| peer.finding.take()) else {
+            return;
+        };
+        let Some(at) = place.filter(|at| (at.segment, at.offset) == finding.at) else {
+            self.act(Action::Notice(Notice::TooFarBehind(peer)));
+            return;
+        };
+        if finding.promised != self.promised {
+            return;
+        }
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        let outbound = Outbound::new(stream, at, finding.until, window_bytes);
+        self.peers.entry(peer).or_default().outbound = Some(outbound);
+        self.send(peer, Message::Stream { stream, promised: finding.promised, at });
+    }
+
+    /// The log is to be looked at for a place at which a stream can begin.
+    pub(super) fn find_place(&mut self, peer: NodeId, finding: Finding) {
+        let known = self.peers.entry(peer).or_default();
+        known.outbound = None;
+        known.finding = Some(finding);
+        self.act(Action::FindPlace { peer, at: finding.at });
+    }
+
+    fn handle_ready(&mut self, from: NodeId, stream: u64) {
+        let Some(outbound) = self.outbound(from).filter(|out| out.stream == stream) else { return };
+        outbound.handle_ready();
+        self.read_for(from);
+        self.advance_commit();
+    }
+
+    /// Pieces went out, or there were none.
+    pub fn handle_sent(&mut self, peer: NodeId, stream: u64, sent: Option<(Place, u64)>) {
+        let Some(outbound) = self.outbound(peer).filter(|out| out.stream == stream) else { return };
+        outbound.handle_sent(sent);
+        self.read_for(peer);
+    }
+
+    pub(super) fn read_for(&mut self, peer: NodeId) {
+        let commit_lsn = self.commit_lsn;
+        let Some(outbound) = self.outbound(peer) else { return };
+        let stream = outbound.stream;
+        if let Some((from, bytes_max)) = outbound.poll_read() {
+            self.act(Action::Read { peer, stream, from, bytes_max, commit_lsn });
+        }
+    }
+
+    fn handle_ack(&mut self, from: NodeId, stream: u64, durable: Place) {
+        let Some(outbound) = self.outbound(from).filter(|out| out.stream == stream) else { return };
+        if !outbound.handle_ack(durable) {
+            self.act(Action::Notice(Notice::Misbehaves(from)));
+            return;
+        }
+        self.read_for(from);
+        self.advance_commit();
+    }
+
+    /// A later epoch is promised somewhere.
+    fn handle_fenced(&mut self, now_ms: u64, promised: Promise) {
+        let own = match &self.role {
+            Role::Leader(leading) => leading.promise,
+            Role::Candidate(standing) => standing.promise,
+            Role::Follower { .. } => return,
+        };
+        if promised.epoch > own.epoch {
+            self.stop_leading();
+            self.give_up(Reason::Fenced(promised));
+        } else if promised.epoch == own.epoch && promised != own {
+            // That replica cannot follow in this epoch, and can in a later one.
+            let waits_ms = self.settings.heartbeat_interval_ms * self.settings.node.get();
+            if let Role::Leader(leading) = &mut self.role {
+                leading.stand_again(now_ms + waits_ms);
+            }
+        }
+    }
+
+    /// Ends whatever only a leader does.
+    pub(super) fn stop_leading(&mut self) {
+        if let Role::Leader(leading) = &self.role {
+            let epoch = leading.promise.epoch;
+            self.role = Role::Follower { leader: None };
+            self.act(Action::StopLeading);
+            self.act(Action::Notice(Notice::StoppedLeading(epoch)));
+        }
+        for peer in self.peers.values_mut() {
+            (peer.outbound, peer.finding) = (None, None);
+        }
+    }
+
+    pub(super) fn see(&mut self, epoch: Epoch) {
+        self.seen_epoch = self.seen_epoch.max(epoch);
+    }
+
+    pub(super) fn commit(&mut self, lsn: Lsn) {
+        assert!(lsn >= self.commit_lsn, "N3");
+        if lsn > self.commit_lsn {
+            self.commit_lsn = lsn;
+            self.act(Action::Commit(lsn));
+        }
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, message: Message) {
+        if self.peers.contains_key(&to) {
+            self.act(Action::Send { to, message });
+        }
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+}

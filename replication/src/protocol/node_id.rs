@@ -1,0 +1,36 @@
+//! Names of nodes and of their directories.
+
+use std::fmt;
+
+/// A node of a cluster: a number that its operator gave it, from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u64);
+
+impl NodeId {
+    /// The node with this number; `None` for 0, which is a log that is opened alone.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<NodeId> {
+        if number == 0 { None } else { Some(NodeId(number)) }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A replica: a node with one directory. A node whose disk was wiped is another replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId {
+    /// The node.
+    pub node: NodeId,
+    /// The directory, by the random number that was made with it.
+    pub incarnation: u128,
+}

@@ -1,0 +1,92 @@
+//! What must be true of every run.
+//!
+//! Owns what clients were told, and what each node called committed.
+//!  P1 what was acknowledged at quorum is there in the end, at its LSN;
+//!  P6 replicas hold the same;
+//!  P7 there is one value for each LSN that anybody ever called committed.
+
+use std::collections::BTreeMap;
+
+use cairnlog_engine::{Lsn, Replica};
+
+use crate::protocol::node_id::NodeId;
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(pub String);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Checker {
+    /// By LSN: what somebody called committed.
+    committed: BTreeMap<Lsn, Vec<u8>>,
+    /// By LSN: what a client was told is stored.
+    acknowledged: BTreeMap<Lsn, Vec<u8>>,
+    /// Up to where a node of this life was looked at.
+    seen: BTreeMap<NodeId, Lsn>,
+}
+
+impl Checker {
+    pub(super) fn handle_restart(&mut self, node: NodeId) {
+        self.seen.remove(&node);
+    }
+
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// A node calls everything below `lsn` committed.
+    pub(super) fn handle_commit(
+        &mut self,
+        node: NodeId,
+        replica: &Replica,
+        lsn: Lsn,
+    ) -> Result<(), Broken> {
+        let from = self.seen.get(&node).copied().unwrap_or(Lsn::FIRST);
+        let mut next = from.max(replica.log().first_lsn());
+        // What is committed may not be durable on this node yet: it is looked at when it is.
+        let end = lsn.min(replica.log().durable_lsn());
+        while next < end {
+            let read = replica.log().read(next);
+            let record = read.map_err(|e| Broken(format!("node {node}, LSN {next}: {e}")))?;
+            let known = self.committed.entry(next).or_insert_with(|| record.bytes().to_vec());
+            if known != record.bytes() {
+                let text = format!("LSN {next} is committed twice: node {node} has another record");
+                return Err(Broken(text));
+            }
+            next = next.next();
+        }
+        self.seen.insert(node, next);
+        Ok(())
+    }
+
+    /// A client is told that its record is on a quorum.
+    pub(super) fn handle_acknowledged(&mut self, lsn: Lsn, record: Vec<u8>) -> Result<(), Broken> {
+        match self.acknowledged.insert(lsn, record.clone()) {
+            Some(before) if before != record => {
+                Err(Broken(format!("LSN {lsn} was given to two acknowledged records")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// At the end, when every node lives and follows: `replica` has everything.
+    pub(super) fn check_all(&self, node: NodeId, replica: &Replica) -> Result<(), Broken> {
+        for (what, records) in
+            [("acknowledged", &self.acknowledged), ("committed", &self.committed)]
+        {
+            for (lsn, record) in records {
+                let read = replica.log().read(*lsn);
+                let found = read.map_err(|e| {
+                    Broken(format!("{what} record {lsn} is not on node {node}: {e}"))
+                })?;
+                if found.bytes() != record.as_slice() {
+                    let text = format!("{what} record {lsn} is another one on node {node}");
+                    return Err(Broken(text));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,571 @@
+//! The run of a simulated cluster.
+//!
+//! Owns time, the order of events, and what happens to the nodes: they lose power, are killed, paused, parted,
+//! and told to lead. All of it follows from the seed.
+//!
+//! Invariants
+//!  W1. The same seed gives the same run.                              test `the_same_seed_gives_the_same_run`
+//!
+//! Units: milliseconds of simulated time.
+
+mod faults;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use cairnlog_engine::disk::sim::SimDisk;
+use cairnlog_engine::{Config, LeaderId, Lsn, Replica};
+
+use super::check::{Broken, Checker};
+use super::network::{Network, Weather};
+use super::random::Random;
+use crate::driver::storage::{Done, Operation, Storage};
+use crate::protocol::message::Message;
+use crate::protocol::node::{Action, Node, Notice, Settings};
+use crate::protocol::node_id::NodeId;
+
+/// The log of the cluster.
+const LOG_ID: u128 = 0xca1;
+/// Faults come until then; afterwards everything heals.
+const FAULTS_MS: u64 = 20_000;
+/// So long the cluster may take to come to rest.
+const REST_MS: u64 = 10_000;
+/// The last part of that, in which nobody appends.
+const QUIET_MS: u64 = 3000;
+/// A connection to which nothing gets through is given up after at least so long.
+const GIVE_UP_MS: u64 = 300;
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Simulated time.
+    pub milliseconds: u64,
+    /// Events.
+    pub events: u64,
+    /// Faults of every kind: power cuts, kills, cut links, pauses.
+    pub faults: u64,
+    /// Epochs that somebody led.
+    pub epochs: u64,
+    /// Records whose clients were told that they are on a quorum.
+    pub acknowledged: u64,
+    /// A number that follows from all that happened.
+    pub trace: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Deliver {
+        from: NodeId,
+        to: NodeId,
+        number: u64,
+        message: Box<Message>,
+    },
+    /// The disk of a node has finished the operation in front of its queue.
+    Finish {
+        node: NodeId,
+        life: u64,
+    },
+    Timeout {
+        node: NodeId,
+        life: u64,
+    },
+    /// A pause may be over.
+    Wake {
+        node: NodeId,
+        life: u64,
+    },
+    Start {
+        node: NodeId,
+    },
+    Connect {
+        one: NodeId,
+        other: NodeId,
+    },
+    GiveUp {
+        node: NodeId,
+        peer: NodeId,
+    },
+    Append,
+    Fault,
+    Heal,
+}
+
+/// A node whose process runs.
+struct Live {
+    life: u64,
+    node: Node,
+    storage: Storage,
+    queue: VecDeque<Operation>,
+    /// What has come and was not read: from whom, over which connection.
+    inbox: VecDeque<(NodeId, u64, Message)>,
+    /// Records of clients that wait for a quorum.
+    waiting: BTreeMap<Lsn, Vec<u8>>,
+    /// Until when it does nothing.
+    paused_ms: u64,
+    due_ms: Option<u64>,
+}
+
+struct Place {
+    disk: SimDisk,
+    live: Option<Live>,
+}
+
+/// See the module.
+pub struct World {
+    random: Random,
+    now_ms: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    network: Network,
+    places: BTreeMap<NodeId, Place>,
+    checker: Checker,
+    report: Report,
+    next_life: u64,
+    next_record: u64,
+}
+
+impl World {
+    /// A cluster of so many nodes, all of them new.
+    #[must_use]
+    pub fn new(seed: u64, nodes: u64) -> World {
+        let mut random = Random::new(seed);
+        let delay_ms_min = 1 + random.below(3);
+        let weather = Weather {
+            delay_ms_min,
+            delay_ms_max: delay_ms_min + random.below(20),
+            loss_per_mille: random.below(200),
+        };
+        let ids: Vec<NodeId> = (1..=nodes).filter_map(NodeId::new).collect();
+        let disk_of = |id: &NodeId| Place { disk: SimDisk::new(seed ^ id.get()), live: None };
+        let places = ids.iter().map(|id| (*id, disk_of(id))).collect();
+        let mut world = World {
+            random,
+            now_ms: 0,
+            events: BTreeMap::new(),
+            next_event: 0,
+            network: Network::new(weather),
+            places,
+            checker: Checker::default(),
+            report: Report::default(),
+            next_life: 1,
+            next_record: 1,
+        };
+        for id in ids {
+            world.at(0, Event::Start { node: id });
+        }
+        world.at(500, Event::Append);
+        world.at(1000, Event::Fault);
+        world.at(FAULTS_MS, Event::Heal);
+        world
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// The first promise that was broken.
+    pub fn run(mut self) -> Result<Report, Broken> {
+        while let Some(((time_ms, _), event)) = self.events.pop_first() {
+            if time_ms > FAULTS_MS + REST_MS {
+                break;
+            }
+            self.now_ms = time_ms;
+            self.report.events += 1;
+            self.handle(event)?;
+        }
+        self.check_end()?;
+        self.report.milliseconds = self.now_ms;
+        self.report.acknowledged = self.checker.acknowledged() as u64;
+        self.report.trace ^= self.random.number();
+        Ok(self.report)
+    }
+
+    fn at(&mut self, time_ms: u64, event: Event) {
+        self.next_event += 1;
+        self.events.insert((time_ms, self.next_event), event);
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        self.places.keys().copied().collect()
+    }
+
+    fn live(&mut self, node: NodeId) -> Option<&mut Live> {
+        self.places.get_mut(&node)?.live.as_mut()
+    }
+
+    fn is_healed(&self) -> bool {
+        self.now_ms >= FAULTS_MS
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Broken> {
+        match event {
+            Event::Deliver { from, to, number, message } => {
+                self.deliver(from, to, number, *message)?;
+            }
+            Event::Finish { node, life } => self.finish(node, life)?,
+            Event::Timeout { node, life } => self.timeout(node, life)?,
+            Event::Wake { node, life } => self.wake(node, life)?,
+            Event::Start { node } => self.start(node)?,
+            Event::Connect { one, other } => self.connect(one, other)?,
+            Event::GiveUp { node, peer } => self.give_up(node, peer)?,
+            Event::Append => self.append()?,
+            Event::Fault => self.fault()?,
+            Event::Heal => self.heal()?,
+        }
+        Ok(())
+    }
+
+    /// Opens a node's directory, and lets it look for the others.
+    fn start(&mut self, id: NodeId) -> Result<(), Broken> {
+        if self.live(id).is_some() {
+            return Ok(());
+        }
+        let set: BTreeSet<NodeId> = self.places.keys().copied().collect();
+        let disk = self.places[&id].disk.clone();
+        let (replica, _) = Replica::open_on(Arc::new(disk), config())
+            .map_err(|error| Broken(format!("node {id} does not open: {error}")))?;
+        let identity = replica.identity();
+        let (incarnation, nonce) = (identity.incarnation, identity.nonce);
+        let settings = Settings {
+            node: id,
+            leader: LeaderId { node: id.get(), incarnation, nonce },
+            set,
+            window_bytes: 8 << 10,
+            heartbeat_interval_ms: 50,
+            standing_ms_max: 1000,
+        };
+        let storage = Storage::new(replica);
+        let node = Node::new(settings, &storage.summary());
+        let life = self.next_life;
+        self.next_life += 1;
+        self.checker.handle_restart(id);
+        let live = Live {
+            life,
+            node,
+            storage,
+            queue: VecDeque::new(),
+            inbox: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            paused_ms: 0,
+            due_ms: None,
+        };
+        self.places.get_mut(&id).expect("it is one of them").live = Some(live);
+        for other in self.ids() {
+            if other != id {
+                let soon = self.now_ms + 1 + self.random.below(50);
+                self.at(soon, Event::Connect { one: id, other });
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, one: NodeId, other: NodeId) -> Result<(), Broken> {
+        if self.live(one).is_none() {
+            return Ok(());
+        }
+        if self.live(other).is_none() || !self.network.connect(self.now_ms, one, other) {
+            let later = self.now_ms + 100 + self.random.below(200);
+            self.at(later, Event::Connect { one, other });
+            return Ok(());
+        }
+        for (node, peer) in [(one, other), (other, one)] {
+            let live = self.live(node).expect("looked at above");
+            let mine = live.storage.summary();
+            live.node.handle_connected(peer, &mine);
+            self.act(node)?;
+        }
+        Ok(())
+    }
+
+    /// A side looks whether its connection is still one.
+    fn give_up(&mut self, node: NodeId, peer: NodeId) -> Result<(), Broken> {
+        if !self.network.is_stale(node, peer) {
+            return Ok(());
+        }
+        self.network.disconnect(node, peer);
+        if let Some(live) = self.live(node) {
+            live.node.handle_disconnected(peer);
+            self.act(node)?;
+            let soon = self.now_ms + 1 + self.random.below(100);
+            self.at(soon, Event::Connect { one: node, other: peer });
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        number: u64,
+        message: Message,
+    ) -> Result<(), Broken> {
+        let now_ms = self.now_ms;
+        if !self.network.delivers(from, to, &message, number) {
+            self.look_at(from, to);
+            return Ok(());
+        }
+        let Some(live) = self.live(to) else { return Ok(()) };
+        live.inbox.push_back((from, number, message));
+        if live.paused_ms > now_ms {
+            let (later, life) = (live.paused_ms, live.life);
+            self.at(later, Event::Wake { node: to, life });
+            return Ok(());
+        }
+        let life = live.life;
+        self.wake(to, life)
+    }
+
+    /// A node reads what has come, in the order in which it came.
+    fn wake(&mut self, id: NodeId, life: u64) -> Result<(), Broken> {
+        let now_ms = self.now_ms;
+        loop {
+            let Some(live) = self.live(id).filter(|live| live.life == life) else { return Ok(()) };
+            if live.paused_ms > now_ms {
+                return Ok(());
+            }
+            let Some((from, number, message)) = live.inbox.pop_front() else { return Ok(()) };
+            // Its own side of the connection may be another one by now.
+            if self.network.is_over(id, from, number) {
+                continue;
+            }
+            let live = self.live(id).expect("looked at above");
+            let mine = live.storage.summary();
+            live.node.handle_message(now_ms, from, message, &mine);
+            self.act(id)?;
+        }
+    }
+
+    /// Both sides find out, each at its own time, that nothing gets through.
+    fn look_at(&mut self, one: NodeId, other: NodeId) {
+        for (node, peer) in [(one, other), (other, one)] {
+            let later = self.now_ms + GIVE_UP_MS + self.random.below(GIVE_UP_MS);
+            self.at(later, Event::GiveUp { node, peer });
+        }
+    }
+
+    fn timeout(&mut self, id: NodeId, life: u64) -> Result<(), Broken> {
+        let now_ms = self.now_ms;
+        let Some(live) = self.live(id).filter(|live| live.life == life) else { return Ok(()) };
+        live.due_ms = None;
+        if live.paused_ms > now_ms {
+            let later = live.paused_ms;
+            live.due_ms = Some(later);
+            self.at(later, Event::Timeout { node: id, life });
+            return Ok(());
+        }
+        live.node.handle_timeout(now_ms);
+        self.act(id)
+    }
+
+    /// The operation in front of the queue is carried out, and has ended.
+    fn finish(&mut self, id: NodeId, life: u64) -> Result<(), Broken> {
+        let now_ms = self.now_ms;
+        let Some(live) = self.live(id).filter(|live| live.life == life) else { return Ok(()) };
+        if live.paused_ms > now_ms {
+            let later = live.paused_ms;
+            self.at(later, Event::Finish { node: id, life });
+            return Ok(());
+        }
+        let operation = live.queue.pop_front().expect("it was asked for");
+        let done = live.storage.run(operation);
+        let mine = live.storage.summary();
+        match done {
+            Ok(Done::Promised(promise)) => live.node.handle_promised(promise, &mine),
+            Ok(Done::Cut(stream, done)) => live.node.handle_cut(stream, done),
+            Ok(Done::Durable(place)) => live.node.handle_durable(place, &mine),
+            Ok(Done::Refused) => live.node.handle_append_failed(),
+            Ok(Done::Began(promise, place)) => {
+                live.node.handle_began(now_ms, promise, &mine);
+                live.node.handle_durable(place, &mine);
+                live.node.handle_more();
+            }
+            Ok(Done::NotBegun) => {}
+            Err(error) => return Err(Broken(format!("node {id}: {error}"))),
+        }
+        if !live.queue.is_empty() {
+            self.schedule_disk(id);
+        }
+        self.act(id)
+    }
+
+    fn schedule_disk(&mut self, id: NodeId) {
+        let later = self.now_ms + 1 + self.random.below(8);
+        let life = self.live(id).map_or(0, |live| live.life);
+        self.at(later, Event::Finish { node: id, life });
+    }
+
+    fn queue(&mut self, id: NodeId, operation: Operation) {
+        let Some(live) = self.live(id) else { return };
+        live.queue.push_back(operation);
+        if live.queue.len() == 1 {
+            self.schedule_disk(id);
+        }
+    }
+
+    /// Does what a node wants done.
+    fn act(&mut self, id: NodeId) -> Result<(), Broken> {
+        while let Some(action) = self.live(id).and_then(|live| live.node.poll_action()) {
+            match action {
+                Action::Send { to, message } => self.send(id, to, message),
+                Action::Promise(promise) => self.queue(id, Operation::Promise(promise)),
+                Action::Cut { stream, at } => self.queue(id, Operation::Cut(stream, at)),
+                Action::Append { bytes } => self.queue(id, Operation::Append(bytes)),
+                Action::Begin(promise) => self.queue(id, Operation::Begin(promise)),
+                Action::StopLeading => {
+                    let live = self.live(id).expect("it acts");
+                    live.storage.replica().follow();
+                    live.waiting.clear();
+                }
+                Action::FindPlace { peer, at } => {
+                    let live = self.live(id).expect("it acts");
+                    let place = live.storage.replica().place_at(at);
+                    let place = place.map_err(|e| Broken(format!("node {id}: {e}")))?;
+                    live.node.handle_place(peer, place);
+                }
+                Action::Read { peer, stream, from, bytes_max, commit_lsn } => {
+                    let live = self.live(id).expect("it acts");
+                    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+                    let read = live.storage.read(from, bytes_max);
+                    let piece = read.map_err(|e| Broken(format!("node {id}: {e}")))?;
+                    let sent = piece.as_ref().map(|piece| (piece.end, piece.bytes.len() as u64));
+                    live.node.handle_sent(peer, stream, sent);
+                    if let Some(piece) = piece {
+                        let (after, end) = ((from.segment, from.offset), piece.end);
+                        let bytes = piece.bytes;
+                        let message = Message::Batches { stream, after, end, commit_lsn, bytes };
+                        self.send(id, peer, message);
+                    }
+                }
+                Action::Commit(lsn) => self.committed(id, lsn)?,
+                Action::Notice(notice) => self.notice(id, notice)?,
+            }
+        }
+        self.schedule_timeout(id);
+        Ok(())
+    }
+
+    fn schedule_timeout(&mut self, id: NodeId) {
+        let now_ms = self.now_ms;
+        let Some(live) = self.live(id) else { return };
+        let Some(due_ms) = live.node.poll_timeout() else { return };
+        if live.due_ms.is_some_and(|scheduled| scheduled <= due_ms) {
+            return;
+        }
+        live.due_ms = Some(due_ms);
+        let life = live.life;
+        self.at(due_ms.max(now_ms), Event::Timeout { node: id, life });
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let arrivals = self.network.send(self.now_ms, (from, to), &message, &mut self.random);
+        if self.network.is_stale(from, to) {
+            self.look_at(from, to);
+        }
+        for (time_ms, number) in arrivals {
+            let message = Box::new(message.clone());
+            self.at(time_ms, Event::Deliver { from, to, number, message });
+        }
+    }
+
+    fn committed(&mut self, id: NodeId, lsn: Lsn) -> Result<(), Broken> {
+        let live = self.places.get_mut(&id).and_then(|place| place.live.as_mut());
+        let live = live.expect("it acts");
+        live.storage.replica().set_commit_lsn(lsn);
+        self.checker.handle_commit(id, live.storage.replica(), lsn)?;
+        if live.node.leads() {
+            let later = live.waiting.split_off(&lsn);
+            for (lsn, record) in std::mem::replace(&mut live.waiting, later) {
+                self.checker.handle_acknowledged(lsn, record)?;
+            }
+        }
+        self.report.trace = self.report.trace.rotate_left(5) ^ lsn.get() ^ (id.get() << 40);
+        Ok(())
+    }
+
+    fn notice(&mut self, id: NodeId, notice: Notice) -> Result<(), Broken> {
+        match notice {
+            Notice::Leads(_) => self.report.epochs += 1,
+            Notice::Misbehaves(peer) => {
+                return Err(Broken(format!("node {peer} misbehaves, says node {id}")));
+            }
+            Notice::TooFarBehind(peer) => {
+                return Err(Broken(format!("node {peer} is too far behind node {id}")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A client appends to whoever it thinks leads.
+    fn append(&mut self) -> Result<(), Broken> {
+        if self.now_ms > FAULTS_MS + REST_MS - QUIET_MS {
+            return Ok(());
+        }
+        for id in self.ids() {
+            let now_ms = self.now_ms;
+            let number = self.next_record;
+            let bytes = usize::try_from(8 + self.random.below(3000)).unwrap_or(8);
+            let Some(live) = self.live(id) else { continue };
+            if !live.node.leads() || live.paused_ms > now_ms || live.waiting.len() > 50 {
+                continue;
+            }
+            let mut record = number.to_le_bytes().to_vec();
+            record.resize(bytes, number.to_le_bytes()[0]);
+            let failed = |error| Broken(format!("node {id} does not append: {error}"));
+            let ticket = live.storage.replica().log().submit(&record).map_err(failed)?;
+            live.waiting.insert(ticket.lsns_if_durable().start, record);
+            drop(ticket);
+            live.storage.replica().place_all().map_err(failed)?;
+            live.node.handle_more();
+            let syncs = live.queue.iter().skip(1).any(|queued| *queued == Operation::Sync);
+            self.next_record += 1;
+            if !syncs {
+                self.queue(id, Operation::Sync);
+            }
+            self.act(id)?;
+        }
+        let later = self.now_ms + 1 + self.random.below(30);
+        self.at(later, Event::Append);
+        Ok(())
+    }
+
+    /// At rest there is one leader, everybody has what it has, and nothing is missing.
+    fn check_end(&mut self) -> Result<(), Broken> {
+        let leaders: Vec<NodeId> = self
+            .places
+            .iter()
+            .filter(|(_, place)| place.live.as_ref().is_some_and(|live| live.node.leads()))
+            .map(|(id, _)| *id)
+            .collect();
+        let [leader] = leaders[..] else {
+            return Err(Broken(format!("in the end there is not one leader: {leaders:?}")));
+        };
+        let commit_lsn = self.live(leader).expect("it leads").node.commit_lsn();
+        for id in self.ids() {
+            let place = self.places.get(&id).expect("it is one of them");
+            let Some(live) = place.live.as_ref() else {
+                return Err(Broken(format!("node {id} did not come back")));
+            };
+            let replica = live.storage.replica();
+            self.checker.check_all(id, replica)?;
+            let ends = (replica.log().durable_lsn(), live.node.commit_lsn());
+            if ends != (commit_lsn, commit_lsn) {
+                let text = format!("in the end node {id} has {ends:?}, the leader {commit_lsn}");
+                return Err(Broken(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::with_segment_bytes(64 << 10);
+    config.block_bytes = 512;
+    config.record_bytes_max = 20 << 10;
+    config.batch_bytes_max = 4 << 10;
+    config.inflight_bytes_max = 512 << 10;
+    config.feed_bytes_max = 32 << 10;
+    config.scrub_bytes_per_second = 0;
+    config.fork_reserve_bytes = 0;
+    (config.log_id, config.lineage_id) = (Some(LOG_ID), Some(LOG_ID));
+    config
+}
