@@ -83,7 +83,7 @@ pub struct Truncations {
 /// One life of one replica, as the leader of an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaderId {
-    /// Its node; 0 for a log that is opened alone.
+    /// Its node; 0 for nobody.
     pub node: u64,
     /// Its directory.
     pub incarnation: u128,
@@ -106,7 +106,7 @@ pub struct Superblock {
     pub start_counter: u64,
     /// The greatest epoch promised; never goes back.
     pub promised_epoch: Epoch,
-    /// To whom that epoch was promised.
+    /// To whom that epoch was promised; nobody, in a log that is opened alone.
     pub promised_to: LeaderId,
     /// Block size of the directory.
     pub block_bytes: u32,

@@ -248,7 +248,7 @@ impl Opening {
         let retains_by_age = self.config.retain_seconds.is_some();
         // What a log without a horizon says of itself, or else this moment.
         let age_horizon_ms = if found.end.time_ms > 0 { found.end.time_ms } else { disk.now_ms() };
-        let (end_lsn, life) = (found.end.lsn, self.life());
+        let end_lsn = found.end.lsn;
         self.superblock.change(|superblock| {
             // Nothing of what was cut off is left. Records that are missing in front of it come next.
             if superblock.restore.end_lsn <= end_lsn {
@@ -256,9 +256,6 @@ impl Opening {
                 superblock.cut = Cut::default();
             }
             superblock.promised_epoch = report.epoch;
-            if let Some(life) = life {
-                superblock.promised_to = life;
-            }
             superblock.start_counter = report.start_counter;
             superblock.inflight_bytes_max = inflight_bytes_max;
             if superblock.age_horizon_ms == 0 && retains_by_age {
@@ -272,13 +269,6 @@ impl Opening {
     fn next_epoch(&self, found: &Examined) -> Epoch {
         let promised = self.superblock.current().promised_epoch;
         if self.config.is_replica { promised } else { promised.max(found.end.epoch).next() }
-    }
-
-    /// Whom the epoch of this open belongs to, unless that is decided elsewhere.
-    fn life(&self) -> Option<LeaderId> {
-        let incarnation = self.superblock.current().incarnation;
-        let life = LeaderId { node: 0, incarnation, nonce: self.nonce };
-        (!self.config.is_replica).then_some(life)
     }
 
     /// Nothing is behind the end of the log any more, and everything in front of it is on the medium.

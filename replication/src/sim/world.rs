@@ -31,7 +31,7 @@ const FAULTS_MS: u64 = 20_000;
 /// So long the cluster may take to come to rest.
 const REST_MS: u64 = 10_000;
 /// The last part of that, in which nobody appends.
-const QUIET_MS: u64 = 3000;
+const QUIET_MS: u64 = 6000;
 /// A connection to which nothing gets through is given up after at least so long.
 const GIVE_UP_MS: u64 = 300;
 
@@ -122,6 +122,13 @@ pub struct World {
     report: Report,
     next_life: u64,
     next_record: u64,
+    /// Between two faults there are at most so many milliseconds.
+    fault_ms_max: u64,
+    /// So often in a thousand times somebody is told to lead instead.
+    stand_per_mille: u64,
+    /// Between two appends there are at most so many milliseconds.
+    append_ms_max: u64,
+    window_bytes: u64,
 }
 
 impl World {
@@ -135,6 +142,10 @@ impl World {
             delay_ms_max: delay_ms_min + random.below(20),
             loss_per_mille: random.below(200),
         };
+        let fault_ms_max = random.pick(&[800, 300, 100]);
+        let stand_per_mille = random.pick(&[150, 400]);
+        // Faster appends with a window that lets a follower keep up.
+        let (window_bytes, append_ms_max) = random.pick(&[(8 << 10, 30), (128 << 10, 10)]);
         let ids: Vec<NodeId> = (1..=nodes).filter_map(NodeId::new).collect();
         let disk_of = |id: &NodeId| Place { disk: SimDisk::new(seed ^ id.get()), live: None };
         let places = ids.iter().map(|id| (*id, disk_of(id))).collect();
@@ -149,6 +160,10 @@ impl World {
             report: Report::default(),
             next_life: 1,
             next_record: 1,
+            fault_ms_max,
+            stand_per_mille,
+            append_ms_max,
+            window_bytes,
         };
         for id in ids {
             world.at(0, Event::Start { node: id });
@@ -229,7 +244,7 @@ impl World {
             node: id,
             leader: LeaderId { node: id.get(), incarnation, nonce },
             set,
-            window_bytes: 8 << 10,
+            window_bytes: self.window_bytes,
             heartbeat_interval_ms: 50,
             standing_ms_max: 1000,
         };
@@ -523,7 +538,7 @@ impl World {
             }
             self.act(id)?;
         }
-        let later = self.now_ms + 1 + self.random.below(30);
+        let later = self.now_ms + 1 + self.random.below(self.append_ms_max);
         self.at(later, Event::Append);
         Ok(())
     }

@@ -13,13 +13,13 @@ impl World {
         if self.is_healed() {
             return Ok(());
         }
-        let later = self.now_ms + 1 + self.random.below(800);
+        let later = self.now_ms + 1 + self.random.below(self.fault_ms_max);
         self.at(later, Event::Fault);
         let ids = self.ids();
         let id = self.random.pick(&ids);
         let nobody_leads =
             !self.places.values().any(|p| p.live.as_ref().is_some_and(|live| live.node.leads()));
-        if nobody_leads || self.random.per_mille(150) {
+        if nobody_leads || self.random.per_mille(self.stand_per_mille) {
             return self.stand(id);
         }
         self.report.faults += 1;
