@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use cairnlog_fuzz::{batch, image, operations, root};
+use cairnlog_fuzz::{batch, frame, image, operations, root};
 
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -28,6 +28,11 @@ fn replay_as<T: for<'a> Arbitrary<'a>>(target: &str, run: impl Fn(&T)) {
 #[test]
 fn batch_decode() {
     replay("batch_decode", batch::check);
+}
+
+#[test]
+fn frame_decode() {
+    replay("frame_decode", frame::check);
 }
 
 #[test]

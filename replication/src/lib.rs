@@ -9,5 +9,6 @@ pub mod driver;
 pub mod protocol;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod wire;
 
 pub use cairnlog_engine::{Epoch, Lsn, LsnRange};

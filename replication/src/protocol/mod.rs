@@ -3,6 +3,7 @@
 //! [`node::Node`] takes messages, ends of disk operations and times, and says what has to be done;
 //! [`message::Message`] is what nodes say to each other; [`history`] finds where two logs part; [`quorum`]
 //! says how many replicas it takes.
+#![doc = include_str!("../../PROTOCOL.md")]
 
 mod following;
 pub mod history;

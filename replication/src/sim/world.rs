@@ -23,6 +23,7 @@ use crate::driver::storage::{Done, Operation, Storage};
 use crate::protocol::message::Message;
 use crate::protocol::node::{Action, Node, Notice, Settings};
 use crate::protocol::node_id::NodeId;
+use crate::wire::frame::{LENGTH_BYTES, decode, encode};
 
 /// The log of the cluster.
 const LOG_ID: u128 = 0xca1;
@@ -58,7 +59,7 @@ enum Event {
         from: NodeId,
         to: NodeId,
         number: u64,
-        message: Box<Message>,
+        frame: Vec<u8>,
     },
     /// The disk of a node has finished the operation in front of its queue.
     Finish {
@@ -213,8 +214,10 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Result<(), Broken> {
         match event {
-            Event::Deliver { from, to, number, message } => {
-                self.deliver(from, to, number, *message)?;
+            Event::Deliver { from, to, number, frame } => {
+                let message = decode(&frame[LENGTH_BYTES..]);
+                let message = message.map_err(|fault| Broken(format!("from node {from}: {fault}")));
+                self.deliver(from, to, number, message?)?;
             }
             Event::Finish { node, life } => self.finish(node, life)?,
             Event::Timeout { node, life } => self.timeout(node, life)?,
@@ -475,9 +478,10 @@ impl World {
         if self.network.is_stale(from, to) {
             self.look_at(from, to);
         }
+        let frame = encode(&message);
         for (time_ms, number) in arrivals {
-            let message = Box::new(message.clone());
-            self.at(time_ms, Event::Deliver { from, to, number, message });
+            let frame = frame.clone();
+            self.at(time_ms, Event::Deliver { from, to, number, frame });
         }
     }
 

@@ -1,0 +1,69 @@
+//! Numbers as bytes, lowest byte first.
+//!
+//! Owns a reader that never reads outside of what it was given. Bounds: those of the bytes.
+
+use super::frame::Fault;
+
+/// Appends numbers to a buffer.
+#[derive(Debug, Default)]
+pub(super) struct Encoder(pub(super) Vec<u8>);
+
+impl Encoder {
+    pub(super) fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    pub(super) fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(super) fn u128(&mut self, value: u128) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// Takes numbers from the front of bytes.
+#[derive(Debug)]
+pub(super) struct Decoder<'a>(&'a [u8]);
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Decoder<'a> {
+        Decoder(bytes)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Fault::Short)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, Fault> {
+        Ok(u8::from_le_bytes(self.take()?))
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, Fault> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, Fault> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    pub(super) fn u128(&mut self) -> Result<u128, Fault> {
+        Ok(u128::from_le_bytes(self.take()?))
+    }
+
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What is left.
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+}

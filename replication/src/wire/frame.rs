@@ -1,0 +1,355 @@
+//! One message as one frame.
+//!
+//! Owns the layout of frames: a length (4 bytes, of everything behind it), the kind of message (1), three bytes of
+//! zeros, and the fields in the order in which the message declares them, numbers lowest byte first. What comes from
+//! the network is not trusted: a length is held against a limit before anything is read for it, and a count against
+//! the bytes that are there before anything is allocated.
+//!
+//! Invariants
+//!  W1. Every message decodes to itself.                                  test `every_message_comes_back`
+//!  W2. No bytes make decoding panic, and what decodes encodes to the same bytes. test `any_bytes`, and fuzzing
+//!
+//! Bounds: [`FRAME_BYTES_MAX`]; [`EPOCHS_MAX`] epochs.
+
+use cairnlog_engine::format::batch::EpochStart;
+use cairnlog_engine::{BegunEpoch, Epoch, LeaderId, Lsn, Place, Promise};
+
+use super::bytes::{Decoder, Encoder};
+use crate::protocol::history::{EPOCHS_MAX, Summary};
+use crate::protocol::message::Message;
+
+/// Bytes in front of every frame: its length.
+pub const LENGTH_BYTES: usize = 4;
+/// The longest frame: the largest batch, and room for what stands in front of it.
+pub const FRAME_BYTES_MAX: usize = (32 << 20) + (64 << 10);
+const EPOCH_BYTES: usize = 72;
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// They end too early.
+    #[error("it ends too early")]
+    Short,
+    /// There are more than the message has.
+    #[error("it goes on behind its end")]
+    Long,
+    /// No message of this kind is known.
+    #[error("there is no message of kind {0}")]
+    Kind(u8),
+    /// A field has a value that it cannot have.
+    #[error("a field has an impossible value")]
+    Field,
+}
+
+/// The length of the frame whose first bytes these are, without those of the length itself.
+///
+/// # Errors
+/// [`Fault::Field`] when it is over the limit: whoever sends that is not to be listened to any more.
+pub fn length(bytes: [u8; LENGTH_BYTES]) -> Result<usize, Fault> {
+    let length = u32::from_le_bytes(bytes);
+    usize::try_from(length).ok().filter(|length| *length <= FRAME_BYTES_MAX).ok_or(Fault::Field)
+}
+
+/// A message as a frame, length included.
+#[must_use]
+pub fn encode(message: &Message) -> Vec<u8> {
+    let mut e = Encoder::default();
+    e.u32(0);
+    e.u32(u32::from(kind_of(message)));
+    match message {
+        Message::Hello { summary, asks } => {
+            e.u8(u8::from(*asks));
+            encode_summary(&mut e, summary);
+        }
+        Message::Seal(promise) | Message::Fenced(promise) => encode_promise(&mut e, promise),
+        Message::Sealed { promised, summary } => {
+            encode_promise(&mut e, promised);
+            encode_summary(&mut e, summary);
+        }
+        Message::Fetch { promised, from } => {
+            encode_promise(&mut e, promised);
+            e.u64(from.0);
+            e.u64(from.1);
+        }
+        Message::Stream { stream, promised, at } => {
+            e.u64(*stream);
+            encode_promise(&mut e, promised);
+            encode_place(&mut e, at);
+        }
+        Message::Ready { stream } | Message::Unready { stream } => e.u64(*stream),
+        Message::Batches { stream, after, end, commit_lsn, bytes } => {
+            e.u64(*stream);
+            e.u64(after.0);
+            e.u64(after.1);
+            encode_place(&mut e, end);
+            e.u64(commit_lsn.get());
+            e.0.extend_from_slice(bytes);
+        }
+        Message::Ack { stream, durable } => {
+            e.u64(*stream);
+            encode_place(&mut e, durable);
+        }
+        Message::Heartbeat { promised, commit_lsn, sequence } => {
+            encode_promise(&mut e, promised);
+            e.u64(commit_lsn.get());
+            e.u64(*sequence);
+        }
+        Message::Heard { epoch, sequence } => {
+            e.u64(epoch.get());
+            e.u64(*sequence);
+        }
+    }
+    let mut bytes = e.0;
+    let length = u32::try_from(bytes.len() - LENGTH_BYTES).expect("a frame is at most 33 MiB");
+    bytes[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+    bytes
+}
+
+fn kind_of(message: &Message) -> u8 {
+    match message {
+        Message::Hello { .. } => 1,
+        Message::Seal(_) => 2,
+        Message::Sealed { .. } => 3,
+        Message::Fetch { .. } => 4,
+        Message::Stream { .. } => 5,
+        Message::Ready { .. } => 6,
+        Message::Unready { .. } => 7,
+        Message::Batches { .. } => 8,
+        Message::Ack { .. } => 9,
+        Message::Heartbeat { .. } => 10,
+        Message::Heard { .. } => 11,
+        Message::Fenced(_) => 12,
+    }
+}
+
+/// A frame, without its length, as a message.
+///
+/// # Errors
+/// The [`Fault`] that makes it none.
+pub fn decode(frame: &[u8]) -> Result<Message, Fault> {
+    let mut d = Decoder::new(frame);
+    let [kind, reserved @ ..] = d.u32()?.to_le_bytes();
+    if reserved != [0; 3] {
+        return Err(Fault::Field);
+    }
+    let message = match kind {
+        1 => {
+            let asks = decode_flag(&mut d)?;
+            Message::Hello { asks, summary: decode_summary(&mut d)? }
+        }
+        2 => Message::Seal(decode_promise(&mut d)?),
+        3 => {
+            let promised = decode_promise(&mut d)?;
+            Message::Sealed { promised, summary: decode_summary(&mut d)? }
+        }
+        4 => Message::Fetch { promised: decode_promise(&mut d)?, from: (d.u64()?, d.u64()?) },
+        5 => {
+            let stream = d.u64()?;
+            let promised = decode_promise(&mut d)?;
+            Message::Stream { stream, promised, at: decode_place(&mut d)? }
+        }
+        6 => Message::Ready { stream: d.u64()? },
+        7 => Message::Unready { stream: d.u64()? },
+        8 => {
+            let (stream, after) = (d.u64()?, (d.u64()?, d.u64()?));
+            let end = decode_place(&mut d)?;
+            let commit_lsn = Lsn::new(d.u64()?);
+            let bytes = d.rest().to_vec();
+            return Ok(Message::Batches { stream, after, end, commit_lsn, bytes });
+        }
+        9 => Message::Ack { stream: d.u64()?, durable: decode_place(&mut d)? },
+        10 => {
+            let promised = decode_promise(&mut d)?;
+            Message::Heartbeat { promised, commit_lsn: Lsn::new(d.u64()?), sequence: d.u64()? }
+        }
+        11 => Message::Heard { epoch: Epoch::new(d.u64()?), sequence: d.u64()? },
+        12 => Message::Fenced(decode_promise(&mut d)?),
+        other => return Err(Fault::Kind(other)),
+    };
+    if d.rest().is_empty() { Ok(message) } else { Err(Fault::Long) }
+}
+
+fn decode_flag(d: &mut Decoder<'_>) -> Result<bool, Fault> {
+    match d.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Fault::Field),
+    }
+}
+
+fn encode_promise(e: &mut Encoder, promise: &Promise) {
+    e.u64(promise.epoch.get());
+    e.u64(promise.leader.node);
+    e.u128(promise.leader.incarnation);
+    e.u128(promise.leader.nonce);
+}
+
+fn decode_promise(d: &mut Decoder<'_>) -> Result<Promise, Fault> {
+    let epoch = Epoch::new(d.u64()?);
+    let leader = LeaderId { node: d.u64()?, incarnation: d.u128()?, nonce: d.u128()? };
+    Ok(Promise { epoch, leader })
+}
+
+fn encode_place(e: &mut Encoder, place: &Place) {
+    e.u64(place.segment);
+    e.u64(place.offset);
+    e.u64(place.lsn.get());
+    e.u64(place.epoch.get());
+    e.u32(place.link);
+}
+
+fn decode_place(d: &mut Decoder<'_>) -> Result<Place, Fault> {
+    let (segment, offset) = (d.u64()?, d.u64()?);
+    let (lsn, epoch) = (Lsn::new(d.u64()?), Epoch::new(d.u64()?));
+    Ok(Place { segment, offset, lsn, epoch, link: d.u32()? })
+}
+
+fn encode_summary(e: &mut Encoder, summary: &Summary) {
+    e.u128(summary.log_id);
+    e.u128(summary.lineage_id);
+    e.u128(summary.incarnation);
+    e.u64(summary.start_counter);
+    encode_promise(e, &summary.promised);
+    encode_place(e, &summary.end);
+    e.u64(summary.first_lsn.get());
+    e.u64(summary.commit_lsn.get());
+    // The newest count.
+    let epochs = &summary.epochs[summary.epochs.len().saturating_sub(EPOCHS_MAX)..];
+    e.u32(u32::try_from(epochs.len()).expect("at most EPOCHS_MAX"));
+    for begun in epochs {
+        e.u64(begun.epoch.get());
+        e.u128(begun.start.lineage_id);
+        e.u128(begun.start.incarnation);
+        e.u128(begun.start.nonce);
+        e.u64(begun.after.0);
+        e.u64(begun.after.1);
+    }
+}
+
+fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
+    let (log_id, lineage_id, incarnation) = (d.u128()?, d.u128()?, d.u128()?);
+    let start_counter = d.u64()?;
+    let promised = decode_promise(d)?;
+    let end = decode_place(d)?;
+    let (first_lsn, commit_lsn) = (Lsn::new(d.u64()?), Lsn::new(d.u64()?));
+    let count = usize::try_from(d.u32()?).unwrap_or(usize::MAX);
+    if count > EPOCHS_MAX || count * EPOCH_BYTES > d.left() {
+        return Err(Fault::Field);
+    }
+    let mut epochs = Vec::with_capacity(count);
+    for _ in 0..count {
+        let epoch = Epoch::new(d.u64()?);
+        let start = EpochStart { lineage_id: d.u128()?, incarnation: d.u128()?, nonce: d.u128()? };
+        epochs.push(BegunEpoch { epoch, start, after: (d.u64()?, d.u64()?) });
+    }
+    Ok(Summary {
+        log_id,
+        lineage_id,
+        incarnation,
+        start_counter,
+        promised,
+        epochs,
+        end,
+        first_lsn,
+        commit_lsn,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages() -> Vec<Message> {
+        let leader = LeaderId { node: 3, incarnation: u128::MAX - 7, nonce: 9 };
+        let promise = Promise { epoch: Epoch::new(12), leader };
+        let place = Place {
+            segment: 7,
+            offset: 4096,
+            lsn: Lsn::new(1 << 40),
+            epoch: Epoch::new(11),
+            link: 0xdead_beef,
+        };
+        let start = EpochStart { lineage_id: 1, incarnation: 2, nonce: 3 };
+        let begun = BegunEpoch { epoch: Epoch::new(5), start, after: (3, 512) };
+        let summary = Summary {
+            log_id: 1,
+            lineage_id: 2,
+            incarnation: 3,
+            start_counter: 4,
+            promised: promise,
+            epochs: vec![begun, BegunEpoch { epoch: Epoch::new(6), ..begun }],
+            end: place,
+            first_lsn: Lsn::new(5),
+            commit_lsn: Lsn::new(6),
+        };
+        let sequence = 77;
+        vec![
+            Message::Hello { summary: summary.clone(), asks: true },
+            Message::Seal(promise),
+            Message::Sealed { promised: promise, summary },
+            Message::Fetch { promised: promise, from: (8, 9) },
+            Message::Stream { stream: 5, promised: promise, at: place },
+            Message::Ready { stream: 6 },
+            Message::Unready { stream: 7 },
+            Message::Batches {
+                stream: 8,
+                after: (1, 2),
+                end: place,
+                commit_lsn: Lsn::new(9),
+                bytes: vec![1, 2, 3],
+            },
+            Message::Ack { stream: 9, durable: place },
+            Message::Heartbeat { promised: promise, commit_lsn: Lsn::new(10), sequence },
+            Message::Heard { epoch: Epoch::new(11), sequence },
+            Message::Fenced(promise),
+        ]
+    }
+
+    fn body(frame: &[u8]) -> &[u8] {
+        let (front, body) = frame.split_first_chunk().expect("a length");
+        assert_eq!(length(*front), Ok(body.len()));
+        body
+    }
+
+    #[test]
+    fn every_message_comes_back() {
+        for message in messages() {
+            let frame = encode(&message);
+            assert_eq!(decode(body(&frame)), Ok(message));
+        }
+    }
+
+    /// P9.
+    #[test]
+    fn any_bytes() {
+        for message in messages() {
+            let frame = encode(&message);
+            let body = body(&frame);
+            let is_open = matches!(message, Message::Batches { .. });
+            for end in 0..body.len() {
+                assert!(decode(&body[..end]).is_err() || is_open, "{message:?} cut at {end}");
+            }
+            for bit in 0..body.len() * 8 {
+                let mut flipped = body.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                if let Ok(other) = decode(&flipped) {
+                    assert_eq!(encode(&other)[LENGTH_BYTES..], flipped);
+                    assert_ne!(other, message);
+                }
+            }
+        }
+        assert_eq!(decode(&[0; 64]), Err(Fault::Kind(0)), "zeros are no message");
+        assert_eq!(length([0xff; 4]), Err(Fault::Field));
+    }
+
+    #[test]
+    fn a_count_is_not_believed() {
+        let hello = encode(&messages()[0]);
+        let mut body = body(&hello).to_vec();
+        let count_at = body.len() - 2 * EPOCH_BYTES - 4;
+        assert_eq!(body[count_at], 2);
+        body[count_at..count_at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(decode(&body), Err(Fault::Field));
+    }
+}
