@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::format::batch::BatchHeader;
-use cairnlog_engine::format::segment::{SegmentHeader, parse_file_name};
+use cairnlog_engine::format::segment::{SegmentHeader, data_end, parse_file_name};
 use cairnlog_engine::format::superblock::{COPY_BYTES, LeaderId, Superblock};
 use cairnlog_engine::{
     AppendError, ChangeError, Config, Epoch, Fed, Log, Lsn, OpenError, Place, Promise,
@@ -129,29 +129,35 @@ fn assert_identical(one: &Node, other: &Node) {
 fn replicas_are_identical() {
     for seed in 0..10 {
         let mut random = Random(seed);
-        let leader = Node::new(1, LOG);
+        // One recycles files, of which the first 64 KiB are zeroed, and the other does not.
+        let mut config = replica_config();
+        (config.log_id, config.lineage_id) = (Some(LOG), Some(LOG + 1));
+        config.segment_bytes = 128 << 10;
+        let leader = Node::open_with(1, SimDisk::new(1), config.clone());
         leader.lead(1);
-        let follower = Node::new(2, LOG);
+        config.spare_segments_max = 0;
+        let follower = Node::open_with(2, SimDisk::new(2), config);
         follower.obey(&leader);
-        for round in 2..6 {
+        let mut recycled = 0;
+        for round in 2..9 {
             leader.append_some(&mut random);
-            if random.below(2) == 0 {
-                // Recycled files held other bytes.
-                leader.log().trim(leader.log().durable_lsn()).expect("nothing fails");
-            }
-            if leader.log().first_lsn() <= follower.log().end_lsn() {
-                follower.catch_up(&leader, &mut random);
-                let first = leader.log().first_lsn();
-                assert_eq!(follower.log().trim(first).expect("nothing fails"), first);
-                assert_identical(&leader, &follower);
-            } else {
-                let read = leader.replica.read_raw(follower.place()).expect("readable");
-                assert!(read.is_none(), "it was trimmed");
-                break;
-            }
+            leader.append_some(&mut random);
+            follower.catch_up(&leader, &mut random);
+            assert_identical(&leader, &follower);
+            let first = leader.log().trim(leader.log().durable_lsn()).expect("nothing fails");
+            assert_eq!(follower.log().trim(first).expect("nothing fails"), first);
+            recycled = leader.log().stats().segments_recycled;
             leader.lead(round);
             follower.obey(&leader);
         }
+        assert!(recycled > 2 && follower.log().stats().segments_recycled == 0, "{recycled}");
+        let behind = follower.place();
+        for _ in 0..3 {
+            leader.append_some(&mut random);
+        }
+        leader.log().trim(leader.log().durable_lsn()).expect("nothing fails");
+        let read = leader.replica.read_raw(behind).expect("readable");
+        assert!(read.is_none(), "it was trimmed");
     }
 }
 
@@ -160,7 +166,10 @@ fn replicas_are_identical() {
 fn segments_are_as_long_as_on_the_leader() {
     let mut random = Random(8);
     let mut leader = Node::new(1, LOG);
-    let mut follower = Node::new(2, LOG);
+    let mut config = replica_config();
+    (config.log_id, config.lineage_id) = (Some(LOG), Some(LOG + 1));
+    config.segment_bytes = 256 << 10;
+    let mut follower = Node::open_with(2, SimDisk::new(2), config);
     let mut files = Vec::new();
     for (epoch, segment_bytes) in (1..).zip([64 << 10, 128 << 10, 96 << 10, 64 << 10]) {
         let disk = leader.disk.clone();
@@ -330,7 +339,20 @@ fn what_does_not_continue_is_refused() {
     another.obey(&leader);
     let error = another.replica.append_raw(&raw.bytes).expect_err("another log");
     assert!(matches!(error, RawError::Refused(_)), "{error}");
-    follower.replica.append_raw(&raw.bytes).expect("it is whole");
+    // Whole pieces in the wrong order, or twice.
+    let mut ends = vec![512];
+    while *ends.last().expect("one") < raw.bytes.len() {
+        let start = *ends.last().expect("one");
+        let header = BatchHeader::decode(&raw.bytes[start..]).expect("a batch");
+        ends.push(start + usize::try_from(header.length).expect("small"));
+    }
+    assert!(ends.len() > 4, "{ends:?}");
+    follower.replica.append_raw(&raw.bytes[..ends[1]]).expect("the first batch");
+    for (from, to) in [(ends[0], ends[1]), (ends[2], ends[3]), (0, ends[1])] {
+        let error = follower.replica.append_raw(&raw.bytes[from..to]).expect_err("not the next");
+        assert!(matches!(error, RawError::Refused(_)), "{error}");
+    }
+    follower.replica.append_raw(&raw.bytes[ends[1]..]).expect("the rest");
     assert_identical(&leader, &follower);
 }
 
@@ -437,6 +459,35 @@ fn what_is_committed_stays() {
     assert!(leader.replica.commit_lsn() <= lsn);
     let error = leader.replica.truncate_to(Place::START).expect_err("it is committed");
     assert!(matches!(error, ChangeError::Committed { .. }), "{error}");
+}
+
+/// Two logs part where a segment is full: each begins the next one in its own epoch, and not even the header of it is
+/// common.
+#[test]
+fn logs_part_between_two_segments() {
+    let mut random = Random(4);
+    let old = Node::new(1, LOG);
+    old.lead(1);
+    let data_end = data_end(64 << 10, 512);
+    while old.place().offset < data_end {
+        old.append(100);
+    }
+    let common = old.place();
+    assert_eq!((common.segment, common.offset), (1, data_end));
+    let new = Node::new(2, LOG);
+    new.obey(&old);
+    new.catch_up(&old, &mut random);
+    old.append_some(&mut random);
+    new.lead(2);
+    new.append_some(&mut random);
+    assert_eq!(new.replica.epochs(1)[0].after, (1, data_end));
+    assert!(!old.replica.holds(new.place()).expect("readable"));
+    old.obey(&new);
+    assert_eq!(old.replica.place_at((1, data_end)).expect("readable"), Some(common));
+    old.replica.truncate_to(common).expect("it goes through it");
+    old.catch_up(&new, &mut random);
+    assert_identical(&old, &new);
+    assert_eq!(old.replica.epochs(9), new.replica.epochs(9));
 }
 
 /// A follower whose power goes finds a part of what it was sent: what the leader says was durable on its own disk is

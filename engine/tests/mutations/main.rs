@@ -2,7 +2,7 @@
 //! way after the other, and each time one of them has to notice.
 //!
 //! Owns what a mutation is, and the run over all of them: those of the way in are listed in `writing`,
-//! those of what comes later in `keeping`, of truncations in `truncating`, and of the hand-over between
+//! those of what comes later in `keeping`, of truncations in `truncating`, of replicas in `replicating`, and of the hand-over between
 //! threads in `handing`; the copy is `copy`'s. Each is a few texts of the source and
 //! what takes their place; a text that is not there exactly once, because the source moved on, ends the
 //! test before anything is built: write the mutation anew. So does a mutation that does not compile.
@@ -15,6 +15,7 @@
 mod copy;
 mod handing;
 mod keeping;
+mod replicating;
 mod truncating;
 mod writing;
 
@@ -45,7 +46,7 @@ const TEST_SECONDS_MAX: u64 = 90;
 
 fn all() -> impl Iterator<Item = &'static Mutation> {
     let on_disk = writing::WRITING.iter().chain(keeping::KEEPING).chain(truncating::TRUNCATING);
-    on_disk.chain(handing::HANDING)
+    on_disk.chain(replicating::REPLICATING).chain(handing::HANDING)
 }
 
 /// The binary of a row's test, and which of its tests is asked.
