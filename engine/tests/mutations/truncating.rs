@@ -123,7 +123,7 @@ pub(super) const TRUNCATING: &[Mutation] = &[
             "if state.paused_by.is_some_and(",
             "if false && state.paused_by.is_some_and(",
         )],
-        test: "interleavings",
+        test: "truncate::appenders_wait",
     },
     Mutation {
         what: "a tail read through the cache is not written again",
