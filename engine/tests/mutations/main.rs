@@ -2,9 +2,9 @@
 //! way after the other, and each time one of them has to notice.
 //!
 //! Owns what a mutation is, and the run over all of them: those of the way in are listed in `writing`,
-//! those of what comes later in `keeping`, of truncations in `truncating`, of replicas in `replicating`, and of the hand-over between
-//! threads in `handing`; the copy is `copy`'s. Each is a few texts of the source and
-//! what takes their place; a text that is not there exactly once, because the source moved on, ends the
+//! those of what comes later in `keeping`, of truncations in `truncating`, of replicas in `replicating`,
+//! and of the hand-over between threads in `handing`; the copy is `copy`'s. Each is a few texts of the source
+//! and what takes their place; a text that is not there exactly once, because the source moved on, ends the
 //! test before anything is built: write the mutation anew. So does a mutation that does not compile.
 //! The unbroken copy is run first and has to pass.
 //!

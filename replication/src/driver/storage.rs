@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //!  G1. Operations are carried out in the order in which the node asked for them: whatever was appended before a
-//!      promise is durable with it.
+//!      promise is durable with it.            `no_promise_is_broken` in tests/cluster.rs
 
 use cairnlog_engine::{
     AppendError, ChangeError, Fed, Place, Promise, PromiseError, RawError, ReadError, Replica,

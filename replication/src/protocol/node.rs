@@ -4,10 +4,10 @@
 //! come in by `handle_*`, what has to be done goes out by [`Node::poll_action`]. What each role does is in
 //! `standing`, `leading` and `following`.
 //!
-//! Invariants
+//! Invariants, looked for in simulated clusters by `no_promise_is_broken` in tests/cluster.rs
 //!  N1. A promise is sent only after it is durable, and nothing of an earlier epoch is taken from the moment
-//!      it is asked for.                                                     planted bugs in `sim`
-//!  N2. Only the leader that the newest promise names is followed.                       same
+//!      it is asked for.
+//!  N2. Only the leader that the newest promise names is followed.
 //!  N3. `commit_lsn` never goes back.                                        asserted in `commit`
 //!
 //! Units: times are milliseconds of a monotonic clock, of which only differences count.

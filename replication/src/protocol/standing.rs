@@ -6,7 +6,7 @@
 //!
 //! Invariants
 //!  S1. The epoch begins only when a seal quorum of the set has promised it, and this log holds, durably,
-//!      everything that any of them had.                                     planted bugs in `sim`
+//!      everything that any of them had.      `no_promise_is_broken` in tests/cluster.rs
 
 use std::collections::BTreeMap;
 
