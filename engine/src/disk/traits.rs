@@ -216,6 +216,12 @@ pub trait WriteQueue: Send {
     /// When it could not even be started; nothing was written, and no completion comes.
     fn submit(&mut self, write: Write) -> io::Result<()>;
 
+    /// Whether [`WriteQueue::submit`] may wait for the disk. Whoever is to hear of an earlier write is
+    /// then told before it is called, and otherwise after it, for the disk is kept busy meanwhile.
+    fn submit_waits(&self) -> bool {
+        true
+    }
+
     /// Waits until a write completed, the waker was used, or the time is over, and appends what
     /// completed to `completions`.
     ///

@@ -194,6 +194,11 @@ impl WriteQueue for UringQueue {
         Ok(())
     }
 
+    /// The kernel gives a write that would wait to a thread of its own.
+    fn submit_waits(&self) -> bool {
+        false
+    }
+
     fn wait(
         &mut self,
         completions: &mut Vec<Completion>,
