@@ -151,7 +151,7 @@ impl Log {
     /// # Errors
     /// As for [`Log::submit`].
     pub fn submit_batch<R: AsRef<[u8]>>(&self, records: &[R]) -> Result<Ticket, AppendError> {
-        let (first, commit) = self.core.submit(records, None, true, None)?;
+        let (first, commit) = self.core.submit(records, None, None)?;
         let lsns = first..first.plus(records.len() as u64);
         Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
     }
@@ -171,7 +171,7 @@ impl Log {
         records: &[R],
     ) -> Result<Ticket, AppendError> {
         let producer = Producer { id: producer_id, first_sequence };
-        let (first, commit) = self.core.submit(records, Some(producer), true, None)?;
+        let (first, commit) = self.core.submit(records, Some(producer), None)?;
         let lsns = first..first.plus(records.len() as u64);
         Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
     }
@@ -192,7 +192,7 @@ impl Log {
     /// As for [`Log::append`]. A failed write shows with the next call; that a buffered record was
     /// given up, because the disk was full, with the next [`Log::sync`].
     pub fn append_buffered(&self, record: &[u8]) -> Result<Buffered, AppendError> {
-        self.core.submit(&[record], None, false, None).map(|(first, _)| Buffered(first))
+        self.core.buffer(record).map(Buffered)
     }
 
     /// Makes everything appended so far durable; everything below the answer is.

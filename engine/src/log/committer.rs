@@ -64,7 +64,8 @@ impl Core {
         records: &[R],
         producer: Option<Producer>,
     ) -> Result<Lsn, AppendError> {
-        let (mut state, first, commit) = self.push(records, producer, None)?;
+        let (mut state, first) = self.push(records, producer, None)?;
+        let commit = Arc::clone(state.writer.open_commit());
         state.writer.add_waiter();
         self.drive_or_wait(state, &commit)?;
         Ok(first)
@@ -75,18 +76,15 @@ impl Core {
         &self,
         records: &[R],
         producer: Option<Producer>,
-        durable_soon: bool,
         refusals: Option<u64>,
     ) -> Result<(Lsn, Arc<Commit>), AppendError> {
         let _guard = self.poison_on_panic();
         let _turn = self.take_turn();
         self.check(records)?;
-        let (mut state, first, commit) = self.push(records, producer, refusals)?;
-        if !durable_soon {
-            state.writer.mark_unheard();
-        }
+        let (state, first) = self.push(records, producer, refusals)?;
+        let commit = Arc::clone(state.writer.open_commit());
         let waits = match state.driver {
-            Driver::Nobody => durable_soon || state.writer.pending_bytes() >= PIPELINE_BYTES,
+            Driver::Nobody => true,
             Driver::CommitThread => state.writer.pending_bytes() >= PIPELINE_BYTES,
             // Looks for more when its write is done.
             Driver::Appender => false,
@@ -96,6 +94,23 @@ impl Core {
             self.kick_commit_thread();
         }
         Ok((first, commit))
+    }
+
+    /// Appends a record that nobody waits for. It has no part in the commit, which many threads would
+    /// otherwise pass around.
+    pub(crate) fn buffer(&self, record: &[u8]) -> Result<Lsn, AppendError> {
+        let _guard = self.poison_on_panic();
+        let _turn = self.take_turn();
+        self.check(&[record])?;
+        let (mut state, first) = self.push(&[record], None, None)?;
+        state.writer.mark_unheard();
+        let waits =
+            state.driver != Driver::Appender && state.writer.pending_bytes() >= PIPELINE_BYTES;
+        drop(state);
+        if waits {
+            self.kick_commit_thread();
+        }
+        Ok(first)
     }
 
     /// Waits until everything pushed so far is durable.
@@ -188,7 +203,7 @@ impl Core {
         records: &[R],
         producer: Option<Producer>,
         refusals: Option<u64>,
-    ) -> Result<(MutexGuard<'_, State>, Lsn, Arc<Commit>), AppendError> {
+    ) -> Result<(MutexGuard<'_, State>, Lsn), AppendError> {
         let mut state = self.lock_state();
         loop {
             if state.closed {
@@ -208,7 +223,7 @@ impl Core {
                 return Err(state.refused.clone().expect("counted with its reason"));
             }
             state = match state.writer.push(records, producer) {
-                Push::Pushed(first, commit) => return Ok((state, first, commit)),
+                Push::Pushed(first) => return Ok((state, first)),
                 Push::Full => self.close_full(state)?,
                 Push::Backlogged => {
                     let oldest = state.writer.first_commit().map(Arc::clone);

@@ -280,7 +280,9 @@ impl Core {
 
     /// Wakes the commit thread, if it sleeps.
     pub(crate) fn kick_commit_thread(&self) {
-        if self.commit_sleeps.swap(false, Ordering::SeqCst)
+        // Looked at first, for appenders do not have to pass it around while it is awake.
+        if self.commit_sleeps.load(Ordering::SeqCst)
+            && self.commit_sleeps.swap(false, Ordering::SeqCst)
             && let Some(waker) = self.commit_waker.get()
         {
             waker.wake();

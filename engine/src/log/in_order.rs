@@ -64,7 +64,7 @@ impl InOrder {
         if let Some(error) = self.ended.get() {
             return Err(error.clone());
         }
-        let submitted = self.core.submit(records, producer, true, Some(self.refusals));
+        let submitted = self.core.submit(records, producer, Some(self.refusals));
         let (first, commit) = submitted.inspect_err(|error| {
             // It can only be set already by another thread, and then to an error as well.
             let _ = self.ended.set(error.clone());

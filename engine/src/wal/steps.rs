@@ -78,7 +78,7 @@ pub(crate) struct PreparedSegment {
 #[derive(Debug)]
 pub(crate) enum Push {
     /// The records are in the open batch, the first with this LSN.
-    Pushed(Lsn, Arc<Commit>),
+    Pushed(Lsn),
     /// The open batch has no room: close it, then push again.
     Full,
     /// Too much is on its way: wait until something is durable, then push again.

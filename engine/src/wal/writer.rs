@@ -248,6 +248,11 @@ impl Writer {
         open.or_else(|| placed.find_map(|placed| placed.commit.as_ref()))
     }
 
+    /// The commit of the open batch, to which records were just pushed.
+    pub(crate) fn open_commit(&self) -> &Arc<Commit> {
+        &self.open.as_ref().expect("records were just pushed").commit
+    }
+
     /// Counts one more thread that waits for the open batch and can lead it.
     pub(crate) fn add_waiter(&mut self) {
         if let Some(open) = &mut self.open {
@@ -294,7 +299,7 @@ impl Writer {
         open.add_run(producer, count);
         open.records += count;
         self.end_lsn = first.plus(u64::from(count));
-        Push::Pushed(first, Arc::clone(&open.commit))
+        Push::Pushed(first)
     }
 
     fn open_batch(&mut self, length: usize) {

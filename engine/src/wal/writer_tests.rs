@@ -40,7 +40,7 @@ fn prepare(writer: &mut Writer) {
 
 fn push(writer: &mut Writer, bytes: usize) -> (Lsn, Arc<Commit>) {
     match writer.push(&[vec![1; bytes]], None) {
-        Push::Pushed(lsn, commit) => (lsn, commit),
+        Push::Pushed(lsn) => (lsn, Arc::clone(writer.open_commit())),
         other => panic!("{other:?}"),
     }
 }
