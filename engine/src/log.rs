@@ -404,6 +404,7 @@ impl Log {
         self.core.lock_state().closed = true;
         self.core.stop.store(true, Ordering::SeqCst);
         self.core.background.raise();
+        self.core.begun.raise();
         self.core.stopped.raise();
         self.core.scrub.signal.raise();
         if let Some(waker) = self.core.commit_waker.get() {

@@ -421,6 +421,7 @@ impl Core {
                 let extent = Extent::empty(header);
                 let (header, file) = (header.clone(), Arc::clone(file));
                 self.segments.add(Segment::unsealed(header, file, extent, Index::default()));
+                self.begun.raise();
             }
             Content::Batch(batch) => self.publish_batch(durable.segment, batch),
             Content::Raw(batches) => {

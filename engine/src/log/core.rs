@@ -120,7 +120,9 @@ pub(crate) struct Core {
     /// Notified, with `state`, when a truncation is over.
     pub(crate) resumed: Condvar,
     pub(crate) background: Signal,
-    /// Raised when the log stops, to end the background thread's pauses.
+    /// Raised when a segment was begun, or the log stops, to end the background thread's pause.
+    pub(crate) begun: Signal,
+    /// Raised when the log stops, to end the pauses of the scrub.
     pub(crate) stopped: Signal,
     pub(crate) commit_waker: OnceLock<Arc<dyn Waker>>,
     /// The queue of a log without threads.

@@ -36,7 +36,7 @@ use crate::stats::Counters;
 use crate::sync::Instant;
 use crate::wal::steps::PreparedSegment;
 
-/// A pause between two rounds of background work while appends go on.
+/// A pause between two rounds of background work while appends go on; the begin of a segment ends it.
 const ROUND_PAUSE: Duration = Duration::from_millis(10);
 /// So many sealed segments may be missing from the engine's checkpoint before it is written again: an
 /// open looks at each of them.
@@ -65,7 +65,8 @@ impl Core {
                 continue;
             }
             while !self.stop.load(SeqCst) && self.run_maintenance() {
-                self.stopped.wait_timeout(ROUND_PAUSE);
+                self.begun.wait_timeout(ROUND_PAUSE);
+                self.begun.take();
             }
         }
     }
@@ -75,15 +76,14 @@ impl Core {
         if self.lock_state().writer.poison().is_some() {
             return false;
         }
-        // Without room the next append that needs the segment says so.
-        let _ = self.prepare_segment();
         let Ok(mut maintenance) = self.lock_maintenance_in_time() else { return false };
+        self.prepare_ahead(&mut maintenance);
         if std::mem::take(&mut maintenance.reserve_pending) {
             // Without room for it now, a truncation needs room then.
             let _ = fork::make_reserve(&*self.disk, self.config.fork_reserve_bytes);
         }
         let done = self
-            .seal_finished()
+            .seal_finished(&mut maintenance)
             .and_then(|()| self.apply_retention(&mut maintenance))
             .and_then(|()| self.list_segments(&mut maintenance, TABLE_SEGMENTS))
             .and_then(|()| match maintenance.noted_at {
@@ -121,6 +121,16 @@ impl Core {
     /// The same with a length of its own: that of a segment on another replica.
     pub(crate) fn prepare_segment_of(&self, bytes: u64) -> Result<(), IoFailure> {
         let mut maintenance = self.lock_maintenance_in_time()?;
+        self.prepare(&mut maintenance, bytes)
+    }
+
+    /// Prepares the next segment between two pieces of other work, so that appends wait for one piece
+    /// of it at most. Without room the next append that needs the segment says so.
+    fn prepare_ahead(&self, maintenance: &mut Maintenance) {
+        let _ = self.prepare(maintenance, self.config.segment_bytes);
+    }
+
+    fn prepare(&self, maintenance: &mut Maintenance, bytes: u64) -> Result<(), IoFailure> {
         let number = {
             let state = self.lock_state();
             if state.writer.has_next_segment(bytes) {
@@ -128,7 +138,7 @@ impl Core {
             }
             state.writer.next_segment_number()
         };
-        let made = self.make_segment(&mut maintenance, number, bytes);
+        let made = self.make_segment(maintenance, number, bytes);
         let file = made.map_err(|error| IoFailure::new("prepare", &file_name(number), error))?;
         self.lock_state().writer.handle_prepared(PreparedSegment { number, file, bytes });
         Ok(())
@@ -221,13 +231,14 @@ impl Core {
         })
     }
 
-    fn seal_finished(&self) -> Result<(), IoFailure> {
+    fn seal_finished(&self, maintenance: &mut Maintenance) -> Result<(), IoFailure> {
         let unfinished = self.lock_state().writer.first_unfinished_segment();
         for segment in self.segments.unsealed() {
             let number = segment.number();
             if number < unfinished {
                 let sealed = self.seal(&segment);
                 sealed.map_err(|error| IoFailure::new("seal", &file_name(number), error))?;
+                self.prepare_ahead(maintenance);
             }
         }
         Ok(())
@@ -281,6 +292,7 @@ impl Core {
             }
             bytes -= segment.header.segment_bytes;
             self.drop_first(maintenance, &segment)?;
+            self.prepare_ahead(maintenance);
         }
         Ok(())
     }
@@ -304,7 +316,7 @@ impl Core {
         }
         self.check_poison()?;
         let lsn = lsn.min(maintenance.trim_limit());
-        let trimmed = self.seal_finished().and_then(|()| {
+        let trimmed = self.seal_finished(&mut maintenance).and_then(|()| {
             while let Some(segment) = self.segments.first() {
                 if segment.extent().end_lsn > lsn || !segment.is_sealed() {
                     break;

@@ -433,6 +433,7 @@ impl Opening {
             background: Signal::default(),
             commit_waker: OnceLock::new(),
             inline_queue: Mutex::new(None),
+            begun: Signal::default(),
             stopped: Signal::default(),
             commit_sleeps: AtomicBool::new(false),
             stop: AtomicBool::new(false),
