@@ -6,6 +6,7 @@
 //! Threads: a [`Log`] is used by any number of threads; it has one thread that writes for tickets, one
 //! for background work and one that scrubs, which end when it is dropped.
 
+mod commit_thread;
 mod committer;
 pub(crate) mod core;
 mod in_order;

@@ -21,15 +21,15 @@
 
 use std::time::Duration;
 
+use super::commit_thread::PIPELINE_BYTES;
 use super::core::{Core, Driver, State};
 use crate::Lsn;
 use crate::config::RECORD_BYTES_MAX;
-use crate::disk::{Completion, Write, WriteQueue};
+use crate::disk::{Completion, WriteQueue};
 use crate::error::{AppendError, IoFailure};
 use crate::format::batch::BatchHeader;
 use crate::segments::{Extent, Segment};
 use crate::stats::Counters;
-use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Instant, MutexGuard, PoisonError, thread};
 use crate::wal::commit::{Commit, Ended, Wake};
 use crate::wal::hot::HotBatch;
@@ -42,8 +42,6 @@ use crate::wal::writer::payload_bytes;
 const GATHER_WAITERS_MAX: u32 = 32;
 /// Gathering ends after so long in any case.
 const GATHER_MAX: Duration = Duration::from_micros(40);
-/// A second write is started beside the first when so many bytes wait for it.
-const PIPELINE_BYTES: usize = 64 << 10;
 
 impl Core {
     /// Appends records and returns when they are durable.
@@ -175,7 +173,7 @@ impl Core {
         (!self.has_threads).then(|| self.lock_inline())
     }
 
-    fn lock_inline(&self) -> MutexGuard<'_, Option<Box<dyn WriteQueue>>> {
+    pub(super) fn lock_inline(&self) -> MutexGuard<'_, Option<Box<dyn WriteQueue>>> {
         self.inline_queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -341,7 +339,7 @@ impl Core {
 
     /// Makes a segment ready. Without one the records of the open batch are refused: they never were in
     /// the log.
-    fn prepare_or_refuse<'a>(
+    pub(super) fn prepare_or_refuse<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
         ended: &mut Ended,
@@ -387,7 +385,7 @@ impl Core {
     }
 
     /// Takes the end of a write: publishes what became durable and collects the commits that ended.
-    fn complete(&self, state: &mut State, completion: Completion, ended: &mut Ended) {
+    pub(super) fn complete(&self, state: &mut State, completion: Completion, ended: &mut Ended) {
         let mut durable = std::mem::take(&mut state.durable);
         let failed = state.writer.handle_completion(completion.id, completion.result, &mut durable);
         if let Some(poison) = state.writer.poison() {
@@ -445,7 +443,7 @@ impl Core {
         }
     }
 
-    fn start_driving(&self, state: &mut State, driver: Driver) {
+    pub(super) fn start_driving(&self, state: &mut State, driver: Driver) {
         assert_eq!(state.driver, Driver::Nobody, "one thread drives");
         // The disk may have had nothing to answer for a long time.
         self.note_answer();
@@ -468,122 +466,6 @@ impl Core {
         ended.finish();
         if !self.has_threads {
             self.run_maintenance();
-        }
-    }
-
-    /// The commit thread: writes what nobody waits for in person, several writes at a time.
-    pub(crate) fn run_commit_thread(&self, queue: &mut dyn WriteQueue) {
-        let _guard = self.poison_on_panic();
-        let mut completions = Vec::new();
-        loop {
-            let mut ended = Ended::default();
-            let mut state = self.lock_state();
-            for completion in completions.drain(..) {
-                self.complete(&mut state, completion, &mut ended);
-            }
-            state = self.drive_queue(state, queue, &mut ended);
-            let drives = state.driver == Driver::CommitThread;
-            if self.stop.load(Ordering::SeqCst) && !drives {
-                drop(state);
-                ended.finish();
-                return;
-            }
-            self.commit_sleeps.store(true, Ordering::SeqCst);
-            drop(state);
-            ended.finish();
-            let waited = queue.wait(&mut completions, None);
-            if !completions.is_empty() {
-                self.note_answer();
-            }
-            self.commit_sleeps.store(false, Ordering::SeqCst);
-            if let Err(error) = waited {
-                self.fail(IoFailure::new("wait for", "write queue", error));
-                return;
-            }
-        }
-    }
-
-    /// What the commit thread does, in the waiter of a ticket, for a log without threads: until nothing
-    /// is pending, so that an append afterwards finds nobody driving.
-    fn drive_inline(&self, commit: &Commit) -> Result<(), AppendError> {
-        let mut inline = self.lock_inline();
-        let queue = inline.as_mut().expect("a log without threads has its queue here");
-        let mut completions = Vec::new();
-        loop {
-            let mut ended = Ended::default();
-            let mut state = self.lock_state();
-            for completion in completions.drain(..) {
-                self.complete(&mut state, completion, &mut ended);
-            }
-            state = self.drive_queue(state, &mut **queue, &mut ended);
-            let drives = state.driver == Driver::CommitThread;
-            drop(state);
-            ended.finish();
-            if !drives {
-                break;
-            }
-            if let Err(error) = queue.wait(&mut completions, None) {
-                self.fail(IoFailure::new("wait for", "write queue", error));
-            }
-        }
-        self.run_maintenance();
-        commit.ended().expect("nothing is pending, so the batch has ended")
-    }
-
-    /// Keeps the queue filled while there is something to write and nobody else drives.
-    fn drive_queue<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        queue: &mut dyn WriteQueue,
-        ended: &mut Ended,
-    ) -> MutexGuard<'a, State> {
-        if state.driver == Driver::Nobody && state.writer.has_pending() {
-            self.start_driving(&mut state, Driver::CommitThread);
-        }
-        while state.driver == Driver::CommitThread {
-            let in_flight = state.writer.writes_in_flight();
-            let worth_it = in_flight == 0
-                || state.writer.has_ready()
-                || state.writer.pending_bytes() >= PIPELINE_BYTES;
-            if in_flight >= queue.depth() || !worth_it {
-                break;
-            }
-            let (next, more) = self.step_queue(state, queue, ended);
-            state = next;
-            if !more {
-                break;
-            }
-        }
-        let idle = state.writer.writes_in_flight() == 0 && !state.writer.has_pending();
-        if state.driver == Driver::CommitThread && (idle || state.writer.poison().is_some()) {
-            state.driver = Driver::Nobody;
-        }
-        state
-    }
-
-    fn step_queue<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        queue: &mut dyn WriteQueue,
-        ended: &mut Ended,
-    ) -> (MutexGuard<'a, State>, bool) {
-        match state.writer.poll_write(self.disk.now_ms()) {
-            Poll::Write(write) => {
-                drop(state);
-                let Write { id, .. } = write;
-                if queue.submit_waits() {
-                    ended.finish();
-                }
-                self.note_answer();
-                let submitted = queue.submit(write);
-                let mut state = self.lock_state();
-                if let Err(error) = submitted {
-                    self.complete(&mut state, Completion { id, result: Err(error) }, ended);
-                }
-                (state, true)
-            }
-            Poll::NeedSegment => (self.prepare_or_refuse(state, ended), true),
-            Poll::Nothing => (state, false),
         }
     }
 

@@ -76,7 +76,7 @@ pub(super) const HANDING: &[Mutation] = &[
     Mutation {
         what: "the commit thread says that it sleeps after it looked for work",
         edits: &[(
-            "log/committer.rs",
+            "log/commit_thread.rs",
             "self.commit_sleeps.store(true, Ordering::SeqCst);\n            drop(state);",
             "drop(state);\n            self.commit_sleeps.store(true, Ordering::SeqCst);",
         )],

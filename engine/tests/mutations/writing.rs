@@ -78,7 +78,7 @@ pub(super) const WRITING: &[Mutation] = &[
         what: "a ticket is acknowledged before its write completed",
         edits: &[
             (
-                "log/committer.rs",
+                "log/commit_thread.rs",
                 "if let Err(error) = submitted {",
                 "self.complete(&mut state, Completion { id, result: Ok(()) }, ended);\
                  if let Err(error) = submitted {",
