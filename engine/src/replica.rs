@@ -144,6 +144,14 @@ impl Replica {
         Log::open_on(disk, config).map(|(log, report)| (Replica { log }, report))
     }
 
+    /// Makes everything appended durable and closes the log.
+    ///
+    /// # Errors
+    /// As for [`Log::close`].
+    pub fn close(self) -> Result<(), AppendError> {
+        self.log.close()
+    }
+
     /// The log, for reading and for everything that is not particular to replicas.
     #[must_use]
     pub fn log(&self) -> &Log {
@@ -313,10 +321,19 @@ impl Replica {
         self.core().feed.read(from, bytes_max)
     }
 
-    /// Has `notify` called whenever there is something new to be read, by the thread that appends: it must be
-    /// quick, and not call the log. False when that was asked for before.
-    pub fn notify_feed(&self, notify: Box<dyn Fn() + Send + Sync>) -> bool {
+    /// Has `notify` called whenever there is something new in the feed, when something became durable, and when
+    /// the log failed; by the thread that appends: it must be quick, and not call the log. False when that was
+    /// asked for before.
+    pub fn notify(&self, notify: Box<dyn Fn() + Send + Sync>) -> bool {
         self.core().feed.set_notify(notify)
+    }
+
+    /// Whether the log still works: nothing has failed after which nothing more is kept.
+    ///
+    /// # Errors
+    /// [`ChangeError::Poisoned`], with what failed.
+    pub fn check(&self) -> Result<(), ChangeError> {
+        self.core().check_poison()
     }
 
     /// What is durable behind a place, from disk; `None` when the log does not go through it.

@@ -393,6 +393,7 @@ impl Core {
                 ended.add(commit, Err(poison.clone()));
             }
             self.progress.notify();
+            self.feed.notify();
         }
         Counters::add(&self.counters.writes, 1);
         let advanced = !durable.is_empty();
@@ -409,6 +410,7 @@ impl Core {
         if advanced {
             state.expected_waiters = waiters + state.writer.open_waiters();
             self.progress.advance(state.writer.durable_lsn());
+            self.feed.notify();
             self.background.raise();
         }
     }
@@ -479,6 +481,7 @@ impl Core {
             commit.finish(Err(poison.clone()));
         }
         self.progress.notify();
+        self.feed.notify();
     }
 }
 

@@ -60,7 +60,8 @@ impl Feed {
         Feed { bytes_max, state: Mutex::new(state), notify: OnceLock::new() }
     }
 
-    /// Has `notify` called after every piece; by the thread that appends, so it must be quick. Once.
+    /// Has `notify` called after every piece, and by [`Feed::notify`]; by the thread that appends, so it must
+    /// be quick. Once.
     pub(crate) fn set_notify(&self, notify: Box<dyn Fn() + Send + Sync>) -> bool {
         self.notify.set(notify).is_ok()
     }
@@ -84,6 +85,11 @@ impl Feed {
             state.bytes -= dropped.bytes.len();
         }
         drop(state);
+        self.notify();
+    }
+
+    /// Something that readers of the feed want to know has changed: what is durable, or that nothing will be.
+    pub(crate) fn notify(&self) {
         if let Some(notify) = self.notify.get() {
             notify();
         }
