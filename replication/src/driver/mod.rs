@@ -1,6 +1,8 @@
 //! From the actions of a node to its disk and back.
 //!
-//! [`storage::Storage`] carries out what concerns the log. The loop around it, with a network and a clock, is the
-//! server's; its simulated twin is in `sim`.
+//! [`storage::Storage`] carries out what concerns the log; [`event_loop`] is the loop around it, with connections and
+//! a clock, whose simulated twin is in `sim`. [`levels::Levels`] says how far the log has got, to those who wait,
+//! and [`seen::Seen`] how the node is, to those who look.
 
+pub mod members;
 pub mod storage;

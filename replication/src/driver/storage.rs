@@ -7,11 +7,14 @@
 //!  G1. Operations are carried out in the order in which the node asked for them: whatever was appended before a
 //!      promise is durable with it.            `no_promise_is_broken` in tests/cluster.rs
 
+use std::collections::BTreeMap;
+
 use cairnlog_engine::{
     AppendError, ChangeError, Fed, Place, Promise, PromiseError, RawError, ReadError, Replica,
 };
 
 use crate::protocol::history::{EPOCHS_MAX, Summary};
+use crate::protocol::node_id::NodeId;
 
 /// Something to be done with the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,36 @@ impl Storage {
             end,
             first_lsn: self.replica.log().first_lsn(),
             commit_lsn: self.replica.commit_lsn(),
+            members: self.members().unwrap_or_default(),
+        }
+    }
+
+    /// The members of the cluster as this node noted them, empty before it was made; `None` when somebody else has
+    /// noted something there.
+    #[must_use]
+    pub fn members(&self) -> Option<BTreeMap<NodeId, u128>> {
+        super::members::decode(&self.replica.log().cell())
+    }
+
+    /// Notes the members, durably.
+    ///
+    /// # Errors
+    /// When the disk fails, see [`StorageError`].
+    pub fn set_members(&self, members: &BTreeMap<NodeId, u128>) -> Result<(), StorageError> {
+        Ok(self.replica.log().set_cell(&super::members::encode(members))?)
+    }
+
+    /// Begins an operation: what is appended becomes durable later, in the order of the operations, of which
+    /// [`Replica::notify`] tells; everything else is carried out as by [`Storage::run`].
+    ///
+    /// # Errors
+    /// When the disk fails, see [`StorageError`].
+    pub fn start(&self, operation: Operation) -> Result<Option<Done>, StorageError> {
+        let Operation::Append(bytes) = operation else { return self.run(operation).map(Some) };
+        match self.replica.submit_raw(&bytes) {
+            Ok(_) => Ok(None),
+            Err(RawError::Append(error)) => Err(error.into()),
+            Err(_) => Ok(Some(Done::Refused)),
         }
     }
 
@@ -154,25 +187,51 @@ impl Storage {
         }
     }
 
+    /// Whether the log still takes and keeps something.
+    ///
+    /// # Errors
+    /// Why it does not, see [`StorageError`].
+    pub fn check(&self) -> Result<(), StorageError> {
+        Ok(self.replica.check()?)
+    }
+
+    /// Makes everything durable that was taken, and closes the log.
+    ///
+    /// # Errors
+    /// When the disk fails: the last records are in doubt.
+    pub fn close(self) -> Result<(), AppendError> {
+        self.replica.close()
+    }
+
+    /// What comes behind a place, if that is known without asking the disk: `Some(None)` when nothing does.
+    #[must_use]
+    pub fn read_memory(&self, from: Place, bytes_max: usize) -> Option<Option<Piece>> {
+        match self.replica.read_feed((from.segment, from.offset), bytes_max) {
+            Fed::AtEnd => Some(None),
+            Fed::Pieces(pieces) => {
+                let end = pieces.last().map_or(from, |piece| piece.end);
+                let length = pieces.iter().map(|piece| piece.bytes.len()).sum();
+                let mut bytes = Vec::with_capacity(length);
+                for piece in &pieces {
+                    bytes.extend_from_slice(&piece.bytes);
+                }
+                Some(Some(Piece { end, bytes }))
+            }
+            Fed::Gone => None,
+        }
+    }
+
     /// What comes behind a place, from memory or else from disk; `None` when nothing does.
     ///
     /// # Errors
     /// When the log cannot be read, or was trimmed or cut past the place.
     pub fn read(&self, from: Place, bytes_max: usize) -> Result<Option<Piece>, StorageError> {
-        match self.replica.read_feed((from.segment, from.offset), bytes_max) {
-            Fed::AtEnd => Ok(None),
-            Fed::Pieces(pieces) => {
-                let end = pieces.last().map_or(from, |piece| piece.end);
-                let bytes = pieces.iter().flat_map(|piece| piece.bytes.iter().copied()).collect();
-                Ok(Some(Piece { end, bytes }))
-            }
-            Fed::Gone => {
-                let reader = self.replica.read_raw(from)?;
-                let lsn = from.lsn;
-                let gone = ReadError::Missing { segment: from.segment, lsn };
-                let raw = reader.ok_or(gone)?.next(bytes_max)?;
-                Ok(raw.map(|raw| Piece { end: raw.end, bytes: raw.bytes }))
-            }
+        if let Some(piece) = self.read_memory(from, bytes_max) {
+            return Ok(piece);
         }
+        let reader = self.replica.read_raw(from)?;
+        let gone = ReadError::Missing { segment: from.segment, lsn: from.lsn };
+        let raw = reader.ok_or(gone)?.next(bytes_max)?;
+        Ok(raw.map(|raw| Piece { end: raw.end, bytes: raw.bytes }))
     }
 }

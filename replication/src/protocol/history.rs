@@ -11,7 +11,11 @@
 //!
 //! Bounds: [`EPOCHS_MAX`] epochs in a summary.
 
+use std::collections::BTreeMap;
+
 use cairnlog_engine::{BegunEpoch, Lsn, Place, Promise};
+
+use super::node_id::NodeId;
 
 /// Epochs in a summary, the newest of the log.
 pub const EPOCHS_MAX: usize = 1024;
@@ -37,6 +41,8 @@ pub struct Summary {
     pub first_lsn: Lsn,
     /// What it knows to be committed.
     pub commit_lsn: Lsn,
+    /// The replicas that count, by their directories; empty before the cluster is made.
+    pub members: BTreeMap<NodeId, u128>,
 }
 
 impl Summary {
@@ -98,6 +104,7 @@ mod tests {
             end: Place::START,
             first_lsn: Lsn::FIRST,
             commit_lsn: Lsn::NONE,
+            members: BTreeMap::new(),
         };
         for (epoch, leader, blocks) in epochs {
             let start = EpochStart { lineage_id: 2, incarnation: *leader, nonce: 9 };

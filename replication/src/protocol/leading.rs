@@ -70,10 +70,11 @@ impl Node {
             if *node == self.settings.node {
                 return self.durable;
             }
-            let outbound = self.peers.get(node).and_then(|peer| peer.outbound.as_ref());
+            let peer = self.peers.get(node).filter(|_| self.counts(*node));
+            let outbound = peer.and_then(|peer| peer.outbound.as_ref());
             outbound.and_then(|outbound| outbound.acked()).unwrap_or(Place::START)
         };
-        let places: Vec<Place> = self.settings.set.iter().map(durable).collect();
+        let places: Vec<Place> = self.settings.members.keys().map(durable).collect();
         if let Some(place) = commit_place(&places, epoch) {
             self.commit(place.lsn.max(self.commit_lsn));
         }

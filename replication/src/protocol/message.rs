@@ -3,9 +3,12 @@
 //! Owns the messages as values; their bytes are `wire`'s. What must be durable before a message may be sent
 //! stands on the message.
 
+use std::collections::BTreeSet;
+
 use cairnlog_engine::{Epoch, Lsn, Place, Promise};
 
 use super::history::Summary;
+use super::node_id::NodeId;
 
 /// A message from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,18 @@ pub enum Message {
         summary: Summary,
         /// Whether the other one is to say the same.
         asks: bool,
+    },
+    /// I have no log yet. The other one answers with its hello, or has none either.
+    Empty {
+        /// The nodes of the cluster that is to be made, as its operator gave them.
+        configured: BTreeSet<NodeId>,
+    },
+    /// A cluster is made: the one to whom this is said has no log yet, and makes one with these names.
+    Found {
+        /// Of the log.
+        log_id: u128,
+        /// Of its line of succession.
+        lineage_id: u128,
     },
     /// Promise this epoch to its leader, and say what you have.
     ///

@@ -6,6 +6,7 @@
 #![doc = include_str!("../../PROTOCOL.md")]
 
 mod following;
+pub mod founding;
 pub mod history;
 mod inbound;
 mod leading;
@@ -15,3 +16,4 @@ pub mod node_id;
 mod outbound;
 pub mod quorum;
 mod standing;
+pub mod view;

@@ -13,7 +13,7 @@
 //! Units: times are milliseconds of a monotonic clock, of which only differences count.
 //! Bounds: per peer one stream in each direction; actions are taken out before more input is given.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use cairnlog_engine::{Epoch, LeaderId, Lsn, Place, Promise};
 
@@ -32,8 +32,9 @@ pub struct Settings {
     pub node: NodeId,
     /// This life of this replica, as a leader.
     pub leader: LeaderId,
-    /// The replicas that count, this one included if it does; whoever else connects learns.
-    pub set: BTreeSet<NodeId>,
+    /// The replicas that count, by their directories, this one included if it does; whoever else connects
+    /// learns, a node of the set with another directory included.
+    pub members: BTreeMap<NodeId, u128>,
     /// Bytes on their way to one peer.
     pub window_bytes: u64,
     /// Between two heartbeats.
@@ -206,6 +207,34 @@ impl Node {
         self.actions.pop_front()
     }
 
+    /// Whether what this replica promises and has counts.
+    pub(super) fn is_member(&self) -> bool {
+        let own = &self.settings;
+        own.members.get(&own.node) == Some(&own.leader.incarnation)
+    }
+
+    /// Whether what a peer acknowledges counts: by the directory that it spoke of on this connection.
+    pub(super) fn counts(&self, node: NodeId) -> bool {
+        let summary = self.peers.get(&node).and_then(|peer| peer.summary.as_ref());
+        summary.is_some_and(|summary| self.is_member_with(node, summary))
+    }
+
+    pub(super) fn is_member_with(&self, node: NodeId, summary: &Summary) -> bool {
+        self.settings.members.get(&node) == Some(&summary.incarnation)
+    }
+
+    /// The cluster was made, or its replicas have changed.
+    pub fn set_members(&mut self, members: BTreeMap<NodeId, u128>) {
+        self.settings.members = members;
+        self.advance_commit();
+    }
+
+    /// What a peer said last of itself, on this connection.
+    #[must_use]
+    pub fn summary_of(&self, peer: NodeId) -> Option<&Summary> {
+        self.peers.get(&peer)?.summary.as_ref()
+    }
+
     /// Whether it leads.
     #[must_use]
     pub fn leads(&self) -> bool {
@@ -245,6 +274,11 @@ impl Node {
             Message::Hello { summary, asks } => {
                 self.handle_hello(now_ms, from, summary, asks, mine);
             }
+            Message::Empty { .. } => {
+                self.send(from, Message::Hello { summary: mine.clone(), asks: false });
+            }
+            // Of a cluster that is made already.
+            Message::Found { .. } => {}
             Message::Seal(promise) => self.handle_seal(from, promise, mine),
             Message::Sealed { promised, summary } => {
                 self.see(promised.epoch);
@@ -307,6 +341,10 @@ impl Node {
     /// Somebody stands.
     fn handle_seal(&mut self, from: NodeId, promise: Promise, mine: &Summary) {
         self.see(promise.epoch);
+        if !self.is_member() {
+            // A directory that nobody knows may have forgotten what it promised.
+            return;
+        }
         let stands = self.promised();
         if promise == self.promised {
             self.send(from, Message::Sealed { promised: promise, summary: mine.clone() });

@@ -7,6 +7,9 @@ use std::fmt;
 pub struct NodeId(u64);
 
 impl NodeId {
+    /// The node of a log alone.
+    pub const FIRST: NodeId = NodeId(1);
+
     /// The node with this number; `None` for 0, which is a log that is opened alone.
     #[must_use]
     pub const fn new(number: u64) -> Option<NodeId> {

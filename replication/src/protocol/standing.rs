@@ -59,7 +59,7 @@ impl Standing {
 impl Node {
     /// Stands for a new epoch; nothing happens if it leads or stands already.
     pub fn stand(&mut self, now_ms: u64) {
-        if matches!(self.role, Role::Follower { .. }) && self.is_in_set() {
+        if matches!(self.role, Role::Follower { .. }) && self.is_member() {
             self.stand_for_next(now_ms);
         }
     }
@@ -71,10 +71,6 @@ impl Node {
         let until_ms = now_ms + self.settings.standing_ms_max;
         let (step, sealed) = (Step::Promising, BTreeMap::new());
         self.role = Role::Candidate(Standing { promise, step, sealed, until_ms });
-    }
-
-    fn is_in_set(&self) -> bool {
-        self.settings.set.contains(&self.settings.node)
     }
 
     pub(super) fn handle_own_promise(&mut self, mine: &Summary) {
@@ -97,7 +93,7 @@ impl Node {
         summary: Summary,
         mine: &Summary,
     ) {
-        let is_in_set = self.settings.set.contains(&from);
+        let counts = self.is_member_with(from, &summary);
         let Role::Candidate(standing) = &mut self.role else { return };
         if promised != standing.promise {
             if promised.epoch >= standing.promise.epoch {
@@ -105,7 +101,7 @@ impl Node {
             }
             return;
         }
-        if is_in_set && standing.step == Step::Asking {
+        if counts && standing.step == Step::Asking {
             standing.sealed.insert(from, summary);
             self.take_over(mine);
         }
@@ -114,7 +110,7 @@ impl Node {
     /// Goes on when enough have promised: with the log of whoever has most.
     fn take_over(&mut self, mine: &Summary) {
         let Role::Candidate(standing) = &mut self.role else { return };
-        if standing.sealed.len() < seal_quorum(self.settings.set.len()) {
+        if standing.sealed.len() < seal_quorum(self.settings.members.len()) {
             return;
         }
         let promise = standing.promise;

@@ -10,7 +10,7 @@
 
 mod faults;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
@@ -108,6 +108,8 @@ struct Live {
 
 struct Place {
     disk: SimDisk,
+    /// Of the directory on it.
+    incarnation: u128,
     live: Option<Live>,
 }
 
@@ -132,6 +134,15 @@ pub struct World {
     window_bytes: u64,
 }
 
+impl Place {
+    /// A disk with a directory, as a cluster is made of.
+    fn new(seed: u64) -> Place {
+        let disk = SimDisk::new(seed);
+        let (replica, _) = Replica::open_on(Arc::new(disk.clone()), config()).expect("it is new");
+        Place { disk, incarnation: replica.identity().incarnation, live: None }
+    }
+}
+
 impl World {
     /// A cluster of so many nodes, all of them new.
     #[must_use]
@@ -148,8 +159,7 @@ impl World {
         // Faster appends with a window that lets a follower keep up.
         let (window_bytes, append_ms_max) = random.pick(&[(8 << 10, 30), (128 << 10, 10)]);
         let ids: Vec<NodeId> = (1..=nodes).filter_map(NodeId::new).collect();
-        let disk_of = |id: &NodeId| Place { disk: SimDisk::new(seed ^ id.get()), live: None };
-        let places = ids.iter().map(|id| (*id, disk_of(id))).collect();
+        let places = ids.iter().map(|id| (*id, Place::new(seed ^ id.get()))).collect();
         let mut world = World {
             random,
             now_ms: 0,
@@ -237,7 +247,7 @@ impl World {
         if self.live(id).is_some() {
             return Ok(());
         }
-        let set: BTreeSet<NodeId> = self.places.keys().copied().collect();
+        let members = self.places.iter().map(|(id, place)| (*id, place.incarnation)).collect();
         let disk = self.places[&id].disk.clone();
         let (replica, _) = Replica::open_on(Arc::new(disk), config())
             .map_err(|error| Broken(format!("node {id} does not open: {error}")))?;
@@ -246,7 +256,7 @@ impl World {
         let settings = Settings {
             node: id,
             leader: LeaderId { node: id.get(), incarnation, nonce },
-            set,
+            members,
             window_bytes: self.window_bytes,
             heartbeat_interval_ms: 50,
             standing_ms_max: 1000,

@@ -11,18 +11,23 @@
 //!
 //! Bounds: [`FRAME_BYTES_MAX`]; [`EPOCHS_MAX`] epochs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use cairnlog_engine::format::batch::EpochStart;
 use cairnlog_engine::{BegunEpoch, Epoch, LeaderId, Lsn, Place, Promise};
 
 use super::bytes::{Decoder, Encoder};
 use crate::protocol::history::{EPOCHS_MAX, Summary};
 use crate::protocol::message::Message;
+use crate::protocol::node_id::NodeId;
 
 /// Bytes in front of every frame: its length.
 pub const LENGTH_BYTES: usize = 4;
 /// The longest frame: the largest batch, and room for what stands in front of it.
 pub const FRAME_BYTES_MAX: usize = (32 << 20) + (64 << 10);
 const EPOCH_BYTES: usize = 72;
+/// Nodes of a cluster: as many as a node notes beside its log.
+pub const MEMBERS_MAX: usize = 32;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +45,9 @@ pub enum Fault {
     /// A field has a value that it cannot have.
     #[error("a field has an impossible value")]
     Field,
+    /// A record is not what its checksum was made of.
+    #[error("a record does not fit its checksum")]
+    Checksum,
 }
 
 /// The length of the frame whose first bytes these are, without those of the length itself.
@@ -61,6 +69,16 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Hello { summary, asks } => {
             e.u8(u8::from(*asks));
             encode_summary(&mut e, summary);
+        }
+        Message::Empty { configured } => {
+            e.u32(u32::try_from(configured.len()).unwrap_or(u32::MAX));
+            for node in configured {
+                e.u64(node.get());
+            }
+        }
+        Message::Found { log_id, lineage_id } => {
+            e.u128(*log_id);
+            e.u128(*lineage_id);
         }
         Message::Seal(promise) | Message::Fenced(promise) => encode_promise(&mut e, promise),
         Message::Sealed { promised, summary } => {
@@ -120,6 +138,8 @@ fn kind_of(message: &Message) -> u8 {
         Message::Heartbeat { .. } => 10,
         Message::Heard { .. } => 11,
         Message::Fenced(_) => 12,
+        Message::Empty { .. } => 13,
+        Message::Found { .. } => 14,
     }
 }
 
@@ -165,12 +185,33 @@ pub fn decode(frame: &[u8]) -> Result<Message, Fault> {
         }
         11 => Message::Heard { epoch: Epoch::new(d.u64()?), sequence: d.u64()? },
         12 => Message::Fenced(decode_promise(&mut d)?),
+        13 => Message::Empty { configured: decode_nodes(&mut d)? },
+        14 => Message::Found { log_id: d.u128()?, lineage_id: d.u128()? },
         other => return Err(Fault::Kind(other)),
     };
     if d.rest().is_empty() { Ok(message) } else { Err(Fault::Long) }
 }
 
-fn decode_flag(d: &mut Decoder<'_>) -> Result<bool, Fault> {
+/// Node numbers, growing.
+fn decode_nodes(d: &mut Decoder<'_>) -> Result<BTreeSet<NodeId>, Fault> {
+    let mut nodes = BTreeSet::new();
+    for _ in 0..decode_count(d, MEMBERS_MAX, 8)? {
+        let node = NodeId::new(d.u64()?).ok_or(Fault::Field)?;
+        if nodes.last().is_some_and(|last| *last >= node) {
+            return Err(Fault::Field);
+        }
+        nodes.insert(node);
+    }
+    Ok(nodes)
+}
+
+/// How many things of so many bytes each come next.
+fn decode_count(d: &mut Decoder<'_>, max: usize, bytes: usize) -> Result<usize, Fault> {
+    let count = usize::try_from(d.u32()?).unwrap_or(usize::MAX);
+    if count > max || count * bytes > d.left() { Err(Fault::Field) } else { Ok(count) }
+}
+
+pub(super) fn decode_flag(d: &mut Decoder<'_>) -> Result<bool, Fault> {
     match d.u8()? {
         0 => Ok(false),
         1 => Ok(true),
@@ -225,6 +266,11 @@ fn encode_summary(e: &mut Encoder, summary: &Summary) {
         e.u64(begun.after.0);
         e.u64(begun.after.1);
     }
+    e.u32(u32::try_from(summary.members.len()).expect("at most MEMBERS_MAX"));
+    for (node, incarnation) in &summary.members {
+        e.u64(node.get());
+        e.u128(*incarnation);
+    }
 }
 
 fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
@@ -233,15 +279,20 @@ fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
     let promised = decode_promise(d)?;
     let end = decode_place(d)?;
     let (first_lsn, commit_lsn) = (Lsn::new(d.u64()?), Lsn::new(d.u64()?));
-    let count = usize::try_from(d.u32()?).unwrap_or(usize::MAX);
-    if count > EPOCHS_MAX || count * EPOCH_BYTES > d.left() {
-        return Err(Fault::Field);
-    }
+    let count = decode_count(d, EPOCHS_MAX, EPOCH_BYTES)?;
     let mut epochs = Vec::with_capacity(count);
     for _ in 0..count {
         let epoch = Epoch::new(d.u64()?);
         let start = EpochStart { lineage_id: d.u128()?, incarnation: d.u128()?, nonce: d.u128()? };
         epochs.push(BegunEpoch { epoch, start, after: (d.u64()?, d.u64()?) });
+    }
+    let mut members = BTreeMap::new();
+    for _ in 0..decode_count(d, MEMBERS_MAX, 24)? {
+        let node = NodeId::new(d.u64()?).ok_or(Fault::Field)?;
+        if members.last_key_value().is_some_and(|(last, _)| *last >= node) {
+            return Err(Fault::Field);
+        }
+        members.insert(node, d.u128()?);
     }
     Ok(Summary {
         log_id,
@@ -253,12 +304,17 @@ fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
         end,
         first_lsn,
         commit_lsn,
+        members,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn node(number: u64) -> NodeId {
+        NodeId::new(number).expect("not 0")
+    }
 
     fn messages() -> Vec<Message> {
         let leader = LeaderId { node: 3, incarnation: u128::MAX - 7, nonce: 9 };
@@ -282,6 +338,7 @@ mod tests {
             end: place,
             first_lsn: Lsn::new(5),
             commit_lsn: Lsn::new(6),
+            members: [(node(1), 7), (node(3), u128::MAX)].into(),
         };
         let sequence = 77;
         vec![
@@ -303,6 +360,8 @@ mod tests {
             Message::Heartbeat { promised: promise, commit_lsn: Lsn::new(10), sequence },
             Message::Heard { epoch: Epoch::new(11), sequence },
             Message::Fenced(promise),
+            Message::Empty { configured: [node(1), node(2)].into() },
+            Message::Found { log_id: 1, lineage_id: 2 },
         ]
     }
 
@@ -347,7 +406,7 @@ mod tests {
     fn a_count_is_not_believed() {
         let hello = encode(&messages()[0]);
         let mut body = body(&hello).to_vec();
-        let count_at = body.len() - 2 * EPOCH_BYTES - 4;
+        let count_at = body.len() - 2 * 24 - 4 - 2 * EPOCH_BYTES - 4;
         assert_eq!(body[count_at], 2);
         body[count_at..count_at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(decode(&body), Err(Fault::Field));
