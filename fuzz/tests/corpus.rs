@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use cairnlog_fuzz::{batch, frame, image, operations, root};
+use cairnlog_fuzz::{batch, frame, image, operations, request, root};
 
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -33,6 +33,11 @@ fn batch_decode() {
 #[test]
 fn frame_decode() {
     replay("frame_decode", frame::check);
+}
+
+#[test]
+fn request_decode() {
+    replay("request_decode", request::check);
 }
 
 #[test]

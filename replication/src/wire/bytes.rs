@@ -57,6 +57,18 @@ impl<'a> Decoder<'a> {
         Ok(u128::from_le_bytes(self.take()?))
     }
 
+    /// A number of things that are held in memory; it is not believed before it was held against [`left`](Self::left).
+    pub(super) fn count(&mut self) -> Result<usize, Fault> {
+        Ok(usize::try_from(self.u32()?).unwrap_or(usize::MAX))
+    }
+
+    /// The next `count` bytes.
+    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Fault> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Fault::Short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
     /// How many bytes are left.
     pub(super) fn left(&self) -> usize {
         self.0.len()
