@@ -9,6 +9,7 @@ pub mod driver;
 pub mod protocol;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod transport;
 pub mod wire;
 
 pub use cairnlog_engine::{Epoch, Lsn, LsnRange};
