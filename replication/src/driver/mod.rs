@@ -4,5 +4,8 @@
 //! a clock, whose simulated twin is in `sim`. [`levels::Levels`] says how far the log has got, to those who wait,
 //! and [`seen::Seen`] how the node is, to those who look.
 
+pub mod event_loop;
+pub mod levels;
 pub mod members;
+pub mod seen;
 pub mod storage;

@@ -1,0 +1,527 @@
+//! The loop of a node: events in, actions out to the disk, the network and the clock.
+//!
+//! Owns the node, its connections, and a queue of operations for the thread that carries them out. Nothing here waits
+//! for a disk but for what a hello needs: what may take long is done by two threads of its own, one that writes and
+//! one that reads segments for replicas that are behind.
+//!
+//! Invariants
+//!  V1. Operations reach the disk in the order in which the node asked for them.        one queue, one thread
+//!  V2. What a node hears of a connection that was replaced is dropped.            by the connection's number
+//!
+//! Bounds: what is on its way to a peer is bounded by the node's windows, what has come from one by its sender's.
+//! Units: milliseconds since the loop began.
+//! Threads: `cairnlog-node` runs the loop, `cairnlog-disk` and `cairnlog-catch-up` serve it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cairnlog_engine::{Epoch, Lsn, Place};
+use tokio::sync::{oneshot, watch};
+
+use super::levels::Levels;
+use super::seen::{Seen, Snapshot};
+use super::storage::{Done, Operation, Piece, Storage, StorageError};
+use crate::protocol::founding;
+use crate::protocol::history::Summary;
+use crate::protocol::message::Message;
+use crate::protocol::node::{Action, Node, Notice, Reason, Settings};
+use crate::protocol::node_id::NodeId;
+use crate::protocol::view::RoleKind;
+
+/// The loop looks around at least so often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two attempts to lead by itself.
+const STAND_AGAIN_MS: u64 = 2000;
+
+/// A connection to a peer, for what goes out.
+pub trait Link: Send {
+    /// Queues a message; never waits.
+    fn send(&self, message: Message);
+    /// Ends the connection.
+    fn close(&self);
+}
+
+/// What a loop is told.
+pub enum Event {
+    /// A connection to a peer was made; connections are numbered from 1 on.
+    Connected {
+        /// To whom.
+        peer: NodeId,
+        /// Its number.
+        number: u64,
+        /// For what goes out.
+        link: Box<dyn Link>,
+    },
+    /// It has ended.
+    Disconnected {
+        /// To whom it was.
+        peer: NodeId,
+        /// Its number.
+        number: u64,
+    },
+    /// Something came over it.
+    Message {
+        /// From whom.
+        peer: NodeId,
+        /// The number of the connection.
+        number: u64,
+        /// What.
+        message: Message,
+    },
+    /// The log has grown, has become durable, or has failed.
+    Moved,
+    /// An operation has ended.
+    Ended(Result<Option<Done>, StorageError>),
+    /// A place was looked for.
+    Placed(NodeId, Result<Option<Place>, StorageError>),
+    /// Segments were read.
+    Read(ReadAsked, Result<Option<Piece>, StorageError>),
+    /// This node is to lead; the answer is the epoch, or why it does not.
+    Stand(oneshot::Sender<Result<Epoch, String>>),
+    /// The loop ends.
+    Stop,
+}
+
+/// Pieces that a peer is to get.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadAsked {
+    peer: NodeId,
+    stream: u64,
+    from: Place,
+    bytes_max: u64,
+    commit_lsn: Lsn,
+}
+
+enum Lookup {
+    Read(ReadAsked),
+    Place(NodeId, (u64, u64)),
+}
+
+/// What a loop is made with.
+pub struct Setup {
+    /// The node's settings; its members are those that are noted.
+    pub settings: Settings,
+    /// Its log.
+    pub storage: Arc<Storage>,
+    /// The nodes that the operator gave, this one included.
+    pub configured: BTreeSet<NodeId>,
+    /// A replica that has made no progress for so long is not in service.
+    pub out_of_service_ms: u64,
+}
+
+/// A loop that runs, for others.
+#[derive(Clone)]
+pub struct Handle {
+    events: Sender<Event>,
+    levels: watch::Receiver<Levels>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+struct Driver {
+    node: Node,
+    own: NodeId,
+    storage: Arc<Storage>,
+    mine: Summary,
+    links: BTreeMap<NodeId, (u64, Box<dyn Link>)>,
+    operations: Sender<Operation>,
+    lookups: Sender<Lookup>,
+    moved: Arc<AtomicBool>,
+    durable: Place,
+    levels: watch::Sender<Levels>,
+    seen: Arc<Mutex<Seen>>,
+    snapshot: Snapshot,
+    configured: BTreeSet<NodeId>,
+    standing: Option<oneshot::Sender<Result<Epoch, String>>>,
+    out_of_service_ms: u64,
+    /// Not before then does it stand by itself.
+    next_stand_ms: u64,
+    began: Instant,
+}
+
+impl Handle {
+    /// Tells the loop something; nothing happens if it has ended.
+    pub fn tell(&self, event: Event) {
+        // Whoever cares hears of the end by `Handle::levels`.
+        let _ = self.events.send(event);
+    }
+
+    /// How far the log has got; closed when the loop has ended.
+    #[must_use]
+    pub fn levels(&self) -> watch::Receiver<Levels> {
+        self.levels.clone()
+    }
+
+    /// What the loop saw last.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Starts the threads of a node. The answer of the last one is why the loop ended, if not by [`Event::Stop`].
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), StorageError>>)> {
+    let (events, received) = channel();
+    let (operations, asked) = channel();
+    let (lookups, looked) = channel();
+    let (levels, published) = watch::channel(Levels::default());
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let Setup { settings, storage, configured, out_of_service_ms } = setup;
+    let moved = Arc::new(AtomicBool::new(false));
+    let (flag, woken) = (Arc::clone(&moved), events.clone());
+    storage.replica().notify(Box::new(move || {
+        if !flag.swap(true, Ordering::AcqRel) {
+            let _ = woken.send(Event::Moved);
+        }
+    }));
+    spawn_disk(Arc::clone(&storage), asked, events.clone())?;
+    spawn_catch_up(Arc::clone(&storage), looked, events.clone())?;
+    let mine = storage.summary();
+    let own = settings.node;
+    let driver = Driver {
+        node: Node::new(settings, &mine),
+        own,
+        durable: mine.end,
+        storage,
+        mine,
+        links: BTreeMap::new(),
+        operations,
+        lookups,
+        moved,
+        levels,
+        seen: Arc::clone(&seen),
+        snapshot: Snapshot::default(),
+        configured,
+        standing: None,
+        out_of_service_ms,
+        next_stand_ms: 0,
+        began: Instant::now(),
+    };
+    let handle = Handle { events, levels: published, seen };
+    let thread = std::thread::Builder::new().name("cairnlog-node".to_owned());
+    let thread = thread.spawn(move || driver.run(&received))?;
+    Ok((handle, thread))
+}
+
+fn spawn_disk(
+    storage: Arc<Storage>,
+    asked: Receiver<Operation>,
+    events: Sender<Event>,
+) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name("cairnlog-disk".to_owned());
+    thread.spawn(move || {
+        for operation in asked {
+            let ended = storage.start(operation);
+            let failed = ended.is_err();
+            if events.send(Event::Ended(ended)).is_err() || failed {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn spawn_catch_up(
+    storage: Arc<Storage>,
+    looked: Receiver<Lookup>,
+    events: Sender<Event>,
+) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name("cairnlog-catch-up".to_owned());
+    thread.spawn(move || {
+        for lookup in looked {
+            let found = match lookup {
+                Lookup::Read(asked) => {
+                    let bytes_max = usize::try_from(asked.bytes_max).unwrap_or(usize::MAX);
+                    Event::Read(asked, storage.read(asked.from, bytes_max))
+                }
+                Lookup::Place(peer, at) => {
+                    let place = storage.replica().place_at(at);
+                    Event::Placed(peer, place.map_err(StorageError::from))
+                }
+            };
+            if events.send(found).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+impl Driver {
+    fn run(mut self, received: &Receiver<Event>) -> Result<(), StorageError> {
+        self.look_for_members()?;
+        loop {
+            let wait = self.node.poll_timeout().map_or(LOOK_INTERVAL, |due_ms| {
+                Duration::from_millis(due_ms.saturating_sub(self.now_ms())).min(LOOK_INTERVAL)
+            });
+            match received.recv_timeout(wait) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(event) => self.handle(event)?,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now_ms = self.now_ms();
+            if self.node.poll_timeout().is_some_and(|due_ms| due_ms <= now_ms) {
+                self.node.handle_timeout(now_ms);
+            }
+            self.stand_again(now_ms);
+            self.act()?;
+            self.publish(now_ms);
+        }
+    }
+
+    /// Without anybody who names a leader, the one that was named last stands again when it comes back, unless another
+    /// one was named meanwhile; and of a cluster that never had one the first node does.
+    fn stand_again(&mut self, now_ms: u64) {
+        if self.node.role() != RoleKind::Follower || now_ms < self.next_stand_ms {
+            return;
+        }
+        let peers = || self.links.keys().filter_map(|peer| self.node.summary_of(*peer));
+        let stands = self.node.promised();
+        let is_named = if stands.leader.node == 0 {
+            // Nobody was named since there is a cluster. All of them, for one that is away may have been.
+            self.node.is_first_of(1 + peers().count())
+        } else {
+            stands.leader.node == self.own.get() && self.node.is_seal_quorum(1 + peers().count())
+        };
+        if is_named && peers().all(|summary| summary.promised.epoch <= stands.epoch) {
+            self.node.stand(now_ms);
+            self.next_stand_ms = now_ms + STAND_AGAIN_MS;
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), StorageError> {
+        match event {
+            Event::Connected { peer, number, link } => {
+                if let Some((_, replaced)) = self.links.insert(peer, (number, link)) {
+                    replaced.close();
+                    self.node.handle_disconnected(peer);
+                }
+                self.mine = self.storage.summary();
+                self.node.handle_connected(peer, &self.mine);
+            }
+            Event::Disconnected { peer, number } => {
+                if self.is_current(peer, number) {
+                    self.links.remove(&peer);
+                    self.node.handle_disconnected(peer);
+                }
+            }
+            Event::Message { peer, number, message } => {
+                if self.is_current(peer, number) {
+                    self.handle_message(peer, message)?;
+                }
+            }
+            Event::Moved => self.handle_moved()?,
+            Event::Ended(ended) => self.handle_ended(ended?),
+            Event::Placed(peer, place) => self.node.handle_place(peer, place.unwrap_or(None)),
+            Event::Read(asked, piece) => self.handle_read(asked, piece.unwrap_or(None)),
+            Event::Stand(answer) => {
+                self.standing = Some(answer);
+                self.node.stand(self.now_ms());
+                if self.node.role() != RoleKind::Candidate {
+                    self.answer_stand(self.node.led_epoch().ok_or_else(|| {
+                        "this directory is not one of the replicas that count".to_owned()
+                    }));
+                }
+            }
+            Event::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn is_current(&self, peer: NodeId, number: u64) -> bool {
+        self.links.get(&peer).is_some_and(|(current, _)| *current == number)
+    }
+
+    fn handle_message(&mut self, peer: NodeId, message: Message) -> Result<(), StorageError> {
+        let now_ms = self.now_ms();
+        match &message {
+            Message::Heartbeat { promised, .. } => {
+                self.snapshot.heard(promised.epoch, peer, now_ms);
+            }
+            // What the log holds is asked for, or held against it; else an older summary does.
+            Message::Batches { .. } | Message::Ack { .. } | Message::Heard { .. } => {}
+            _ => self.mine = self.storage.summary(),
+        }
+        let is_hello = matches!(message, Message::Hello { .. });
+        self.node.handle_message(now_ms, peer, message, &self.mine);
+        if is_hello {
+            self.look_for_members()?;
+        }
+        Ok(())
+    }
+
+    /// Before the cluster is made, every hello may be the one that was missing.
+    fn look_for_members(&mut self) -> Result<(), StorageError> {
+        if !self.mine.members.is_empty() {
+            return Ok(());
+        }
+        let summary = |peer: &NodeId| Some((*peer, self.node.summary_of(*peer)?.clone()));
+        let peers = self.links.keys().filter_map(summary).collect();
+        let members = founding::members(self.own, &self.mine, &self.configured, &peers);
+        if let Some(members) = members {
+            self.storage.set_members(&members)?;
+            self.mine = self.storage.summary();
+            self.node.set_members(members);
+            for (_, link) in self.links.values() {
+                link.send(Message::Hello { summary: self.mine.clone(), asks: false });
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_moved(&mut self) -> Result<(), StorageError> {
+        // Lowered first: what comes now raises it again.
+        self.moved.store(false, Ordering::Release);
+        self.storage.check()?;
+        self.node.handle_more();
+        let durable = self.storage.replica().durable_place();
+        if durable != self.durable {
+            self.durable = durable;
+            if self.node.role() == RoleKind::Candidate {
+                self.mine = self.storage.summary();
+            }
+            self.node.handle_durable(durable, &self.mine);
+        }
+        Ok(())
+    }
+
+    fn handle_ended(&mut self, done: Option<Done>) {
+        let Some(done) = done else { return };
+        self.mine = self.storage.summary();
+        match done {
+            Done::Promised(promise) => {
+                self.durable = self.mine.end;
+                self.node.handle_promised(promise, &self.mine);
+            }
+            Done::Cut(stream, done) => {
+                self.durable = self.mine.end;
+                self.node.handle_cut(stream, done);
+            }
+            Done::Durable(place) => self.node.handle_durable(place, &self.mine),
+            Done::Refused => self.node.handle_append_failed(),
+            Done::Began(promise, place) => {
+                self.durable = place;
+                self.node.handle_began(self.now_ms(), promise, &self.mine);
+                self.node.handle_durable(place, &self.mine);
+                self.node.handle_more();
+            }
+            Done::NotBegun => {}
+        }
+    }
+
+    fn handle_read(&mut self, asked: ReadAsked, piece: Option<Piece>) {
+        let ReadAsked { peer, stream, from, commit_lsn, .. } = asked;
+        let sent = piece.as_ref().map(|piece| (piece.end, piece.bytes.len() as u64));
+        if let (Some(piece), Some((_, link))) = (piece, self.links.get(&peer)) {
+            let (after, Piece { end, bytes }) = ((from.segment, from.offset), piece);
+            link.send(Message::Batches { stream, after, end, commit_lsn, bytes });
+        }
+        self.node.handle_sent(peer, stream, sent);
+    }
+
+    /// Does what the node wants done.
+    fn act(&mut self) -> Result<(), StorageError> {
+        while let Some(action) = self.node.poll_action() {
+            match action {
+                Action::Send { to, message } => {
+                    if let Some((_, link)) = self.links.get(&to) {
+                        link.send(message);
+                    }
+                }
+                Action::Promise(promise) => self.ask(Operation::Promise(promise)),
+                Action::Cut { stream, at } => self.ask(Operation::Cut(stream, at)),
+                Action::Append { bytes } => self.ask(Operation::Append(bytes)),
+                Action::Begin(promise) => self.ask(Operation::Begin(promise)),
+                Action::StopLeading => self.storage.replica().follow(),
+                Action::FindPlace { peer, at } => self.look_up(Lookup::Place(peer, at)),
+                Action::Read { peer, stream, from, bytes_max, commit_lsn } => {
+                    let asked = ReadAsked { peer, stream, from, bytes_max, commit_lsn };
+                    self.read(asked)?;
+                }
+                Action::Commit(lsn) => self.storage.replica().set_commit_lsn(lsn),
+                Action::Notice(notice) => self.notice(notice),
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, operation: Operation) {
+        // The thread ends only after it has said that the disk failed.
+        let _ = self.operations.send(operation);
+    }
+
+    fn look_up(&self, lookup: Lookup) {
+        let _ = self.lookups.send(lookup);
+    }
+
+    /// From memory at once, from segments in a while.
+    fn read(&mut self, asked: ReadAsked) -> Result<(), StorageError> {
+        let bytes_max = usize::try_from(asked.bytes_max).unwrap_or(usize::MAX);
+        match self.storage.read_memory(asked.from, bytes_max) {
+            Some(piece) => self.handle_read(asked, piece),
+            None => self.look_up(Lookup::Read(asked)),
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Leads(epoch) => self.answer_stand(Ok(epoch)),
+            Notice::DidNotLead(epoch, reason) => {
+                let why = match reason {
+                    Reason::TooFewPromises => "too few replicas promised in time".to_owned(),
+                    Reason::Fenced(promise) => {
+                        format!(
+                            "epoch {} is promised to node {}",
+                            promise.epoch, promise.leader.node
+                        )
+                    }
+                    Reason::NotFetched => {
+                        "what another replica has more could not be fetched in time".to_owned()
+                    }
+                };
+                self.answer_stand(Err(format!("epoch {epoch}: {why}")));
+            }
+            _ => {}
+        }
+        self.snapshot.note(notice);
+    }
+
+    fn answer_stand(&mut self, answer: Result<Epoch, String>) {
+        if let Some(standing) = self.standing.take() {
+            // Whoever asked may have gone.
+            let _ = standing.send(answer);
+        }
+    }
+
+    fn publish(&mut self, now_ms: u64) {
+        let quorum_lsn = self.node.commit_lsn();
+        let levels = self.snapshot.levels(
+            &self.node,
+            (self.own, self.durable),
+            quorum_lsn,
+            (now_ms, self.out_of_service_ms),
+        );
+        self.levels.send_if_modified(|published| {
+            let changed = *published != levels;
+            if changed {
+                *published = levels;
+            }
+            changed
+        });
+        let end = self.storage.replica().end_place();
+        let seen = self.snapshot.seen(&self.node, now_ms, self.out_of_service_ms, end);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+}
