@@ -5,6 +5,7 @@
 //! each may be sent, are in [`protocol::message`].
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod driver;
 pub mod protocol;
 #[cfg(feature = "sim")]
