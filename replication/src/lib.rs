@@ -8,8 +8,10 @@
 pub mod client;
 pub mod driver;
 pub mod protocol;
+pub mod server;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod status;
 pub mod transport;
 pub mod wire;
 

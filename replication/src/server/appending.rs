@@ -1,0 +1,203 @@
+//! Appends of one lane: taken in order, answered in order, each when it has got as far as its client wants.
+//!
+//! Owns the queue between both. Decides nothing about what is committed: that is the node's, by its levels.
+//!
+//! Invariants
+//!  A1. Behind an append that was refused nothing is taken on the same lane.   `serve`
+//!  A2. An answer says no more than what the levels of the epoch said in which the records were appended; when
+//!      that epoch has ended, the outcome is unknown.                   `reached`
+//!
+//! Bounds: bytes taken and not durable by `Opened::room`; answers that wait by [`ANSWERS_MAX`].
+
+use std::sync::{Arc, PoisonError};
+
+use cairnlog_engine::{AppendError, Epoch, LsnRange, Ticket};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::watch;
+
+use super::session::{answer, failure};
+use super::{Opened, Shared};
+use crate::driver::levels::Levels;
+use crate::protocol::node_id::NodeId;
+use crate::transport::{LaneReceiver, LaneSender, TransportError};
+use crate::wire::request::{Ack, Failure, Outcome, Reason, Request, Response};
+use crate::wire::request_codec::decode_request;
+
+/// Appends of one lane that were taken and not answered.
+const ANSWERS_MAX: usize = 4096;
+
+/// An append that waits for its answer.
+enum Waiting {
+    Taken(Taken),
+    Failed(Failure),
+}
+
+/// Records that are in the log, durable or not.
+struct Taken {
+    ack: Ack,
+    epoch: Epoch,
+    lsns: LsnRange,
+}
+
+/// Serves a lane that appends, from its first request on.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    first: Request,
+    sender: LaneSender,
+    mut receiver: LaneReceiver,
+) -> Result<(), TransportError> {
+    let (waiting, answers) = channel(ANSWERS_MAX);
+    let answering = tokio::spawn(answer_all(Arc::clone(shared), sender, answers));
+    let mut ending = shared.ending.subscribe();
+    let mut request = Some(first);
+    let mut refused: Option<Failure> = None;
+    while let Some(append) = request {
+        let taken = match refused.clone() {
+            // What is behind a refused append is not stored in its place.
+            Some(failure) => Err(failure),
+            None => take(shared, append).await,
+        };
+        let taken = match taken {
+            Ok(taken) => Waiting::Taken(taken),
+            Err(failure) => {
+                let behind = Failure { outcome: Outcome::Retryable, ..failure.clone() };
+                refused.get_or_insert(behind);
+                Waiting::Failed(failure)
+            }
+        };
+        if waiting.send(taken).await.is_err() {
+            // The client is gone.
+            return Ok(());
+        }
+        let frame = tokio::select! {
+            _ = ending.wait_for(|ending| *ending) => None,
+            frame = receiver.receive() => frame?,
+        };
+        let decode = |frame: Vec<u8>| decode_request(&frame).map_err(TransportError::Frame);
+        request = frame.map(decode).transpose()?;
+    }
+    drop(waiting);
+    // It ends with the last answer; a panic in it has been told.
+    let _ = answering.await;
+    Ok(())
+}
+
+/// Puts records into the log.
+async fn take(shared: &Arc<Shared>, request: Request) -> Result<Taken, Failure> {
+    let Request::Append { ack, expected_lsn, sequence, records } = request else {
+        let text = "a lane that appends does nothing else";
+        return Err(failure(Outcome::Final, Reason::Invalid, text));
+    };
+    if sequence.is_some() {
+        let text = "this version does not number the appends of a producer yet";
+        return Err(failure(Outcome::Final, Reason::Invalid, text));
+    }
+    let opened = shared.opened.get().ok_or_else(|| shared.not_leading())?;
+    let levels = opened.handle.levels();
+    let bytes: usize = records.iter().map(|record| record.len() + 8).sum();
+    let most = shared.config.engine.inflight_bytes_max / 2;
+    let permits = u32::try_from(bytes.min(most)).unwrap_or(u32::MAX);
+    let room = opened.room.acquire_many(permits).await;
+    let Ok(room) = room else { return Err(shared.not_leading()) };
+    let led = levels.borrow().led;
+    let Some(epoch) = led else { return Err(shared.not_leading()) };
+    let ticket = submit(opened, &records, expected_lsn, epoch, shared)?;
+    let lsns = ticket.lsns_if_durable();
+    // The room is free again when the records are durable, or will never be.
+    room.forget();
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let _ = ticket.await;
+        if let Some(opened) = shared.opened.get() {
+            opened.room.add_permits(usize::try_from(permits).unwrap_or(0));
+        }
+    });
+    Ok(Taken { ack, epoch, lsns })
+}
+
+fn submit(
+    opened: &Opened,
+    records: &[Vec<u8>],
+    expected_lsn: Option<cairnlog_engine::Lsn>,
+    epoch: Epoch,
+    shared: &Shared,
+) -> Result<Ticket, Failure> {
+    let replica = opened.storage.replica();
+    let _end = opened.end.lock().unwrap_or_else(PoisonError::into_inner);
+    let end_lsn = replica.log().end_lsn();
+    if expected_lsn.is_some_and(|expected| expected != end_lsn) {
+        let text = format!("the next record has LSN {end_lsn}");
+        return Err(failure(Outcome::Final, Reason::Unexpected(end_lsn), text));
+    }
+    let ticket = replica.log().submit_batch(records).map_err(|error| match error {
+        AppendError::NotLeading => shared.not_leading(),
+        AppendError::Empty
+        | AppendError::RecordTooLarge { .. }
+        | AppendError::BatchTooLarge { .. } => {
+            failure(Outcome::Final, Reason::Invalid, error.to_string())
+        }
+        AppendError::Closed => failure(Outcome::Retryable, Reason::ShuttingDown, error.to_string()),
+        // Of no room on the disk it is known that nothing was stored; of a failed one it is not.
+        AppendError::Poisoned(_) => failure(Outcome::Unknown, Reason::Storage, error.to_string()),
+        _ => failure(Outcome::Retryable, Reason::Storage, error.to_string()),
+    })?;
+    if replica.promised().epoch == epoch {
+        return Ok(ticket);
+    }
+    let text = "the epoch ended while the records were appended";
+    Err(failure(Outcome::Unknown, Reason::NotLeading(None), text))
+}
+
+/// Answers in the order in which the appends came.
+async fn answer_all(
+    shared: Arc<Shared>,
+    mut sender: LaneSender,
+    mut waiting: Receiver<Waiting>,
+) -> Result<(), TransportError> {
+    let Some(opened) = shared.opened.get() else {
+        while let Some(Waiting::Failed(failure)) = waiting.recv().await {
+            answer(&mut sender, &Response::Failed(failure)).await?;
+        }
+        return sender.finish().await;
+    };
+    let mut levels = opened.handle.levels();
+    while let Some(next) = waiting.recv().await {
+        let response = match next {
+            Waiting::Failed(failure) => Response::Failed(failure),
+            Waiting::Taken(taken) => reached(&taken, &mut levels, shared.config.node).await,
+        };
+        answer(&mut sender, &response).await?;
+    }
+    sender.finish().await
+}
+
+/// Waits until records have got as far as they are to.
+async fn reached(taken: &Taken, levels: &mut watch::Receiver<Levels>, own: NodeId) -> Response {
+    let Taken { ack, epoch, lsns } = taken;
+    let end = lsns.end;
+    let there = |levels: &Levels| match ack {
+        Ack::Buffered => true,
+        Ack::Local => levels.durable_lsn >= end,
+        Ack::Quorum => levels.commit_lsn >= end && levels.durable_lsn >= end,
+        Ack::All => levels.all_lsn >= end,
+    };
+    let ended = |levels: &Levels| levels.led != Some(*epoch);
+    let waited = levels.wait_for(|levels| ended(levels) || there(levels)).await;
+    let replicas = match waited {
+        Ok(levels) if !ended(&levels) => match ack {
+            Ack::Buffered => Vec::new(),
+            Ack::Local => vec![own],
+            Ack::Quorum | Ack::All => levels.having(end),
+        },
+        Ok(_) => {
+            let text =
+                "another epoch began before the records had got so far: they may be kept or not";
+            return Response::Failed(failure(Outcome::Unknown, Reason::NotLeading(None), text));
+        }
+        Err(_) => {
+            let text = "the storage of this node failed: the records may be kept or not";
+            return Response::Failed(failure(Outcome::Unknown, Reason::Storage, text));
+        }
+    };
+    Response::Appended { lsns: lsns.clone(), epoch: *epoch, ack: *ack, replicas }
+}
