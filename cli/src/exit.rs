@@ -8,13 +8,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cairnlog_engine::{AppendError, ChangeError, OpenError, ReadError};
+use cairnlog_replication::client::ClientError;
+use cairnlog_replication::server::ServerError;
+use cairnlog_replication::wire::request::{Outcome, Reason};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done.
     Done = 0,
-    /// The answer is no: damage was found.
+    /// The answer is no: damage was found, or the server that was asked does not lead.
     No = 1,
     /// Could not be done: usage, input or output.
     Failed = 2,
@@ -70,6 +73,31 @@ impl Failure {
     pub(crate) fn and(mut self, more: &str) -> Failure {
         self.message = self.message.map(|message| format!("{message}; {more}"));
         self
+    }
+}
+
+/// What the refusal of a server means. That its storage failed is its own affair: it exits with 3 itself.
+pub(crate) fn of_client_error(error: &ClientError) -> Exit {
+    match error.reason() {
+        Some(Reason::NotLeading(_) | Reason::Unexpected(_) | Reason::UnknownProducer) => Exit::No,
+        _ => Exit::Failed,
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        let failure = Failure::new(of_client_error(&error), error.to_string());
+        match error.outcome() {
+            Outcome::Unknown => failure.and("whether it was done is not known"),
+            Outcome::Retryable | Outcome::Final => failure,
+        }
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Failure {
+        let exit = if error.is_storage() { Exit::Poisoned } else { Exit::Failed };
+        Failure::new(exit, error.to_string())
     }
 }
 

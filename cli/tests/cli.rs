@@ -35,7 +35,8 @@ fn numbers_come_back() {
 fn files_come_back() {
     let scratch = Scratch::new();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let names = ["Cargo.toml", "src/main.rs", "src/args.rs", "tests/cli.rs", "tests/common/mod.rs"];
+    let names =
+        ["Cargo.toml", "src/main.rs", "src/args/mod.rs", "tests/cli.rs", "tests/common/mod.rs"];
     let mut expected = Vec::new();
     for name in names {
         let path = here.join(name);

@@ -1,8 +1,9 @@
 //! `append`: lines in, durable records, LSNs out.
 //!
-//! Owns the threads of the command: one reads and submits, this one waits for what was submitted, in
-//! order, and one prints LSNs (`acks`). None of them waits for another's stream: what arrived is
-//! acknowledged while the input is silent, and stored while nobody reads the LSNs.
+//! Owns the threads of the command with `--dir` (with `--server`, see `server`): one reads and submits, this
+//! one waits for what was submitted, in order, and one prints LSNs (`acks`). None of them waits for
+//! another's stream: what arrived is acknowledged while the input is silent, and stored while nobody reads
+//! the LSNs.
 //!
 //! Invariants
 //!  P1. With `--ack local` an LSN is published after its ticket said that it is durable, and after all
@@ -13,21 +14,21 @@
 //! Bounds: a buffer for the longest line, [`TICKETS_MAX`] tickets, and what the log has on its way.
 
 mod acks;
+mod feed;
 mod lines;
+mod server;
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use cairnlog_engine::{AppendError, InOrder, Log, RECORD_BYTES_MAX, Ticket};
 
 use super::opening;
-use crate::args::{Ack, AppendArgs};
+use crate::args::{Ack, AppendArgs, LocalAck, Place};
 use crate::exit::{Exit, Failure};
 use crate::output::talk;
 use acks::{Acks, Publisher};
+use feed::Input;
 use lines::Lines;
 
 /// Tickets that are waited for.
@@ -36,27 +37,33 @@ const TICKETS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 256 << 10;
 
 pub(crate) fn run(args: &AppendArgs) -> Result<Exit, Failure> {
-    // Before the log, so that a wrong name makes no directory.
-    let (input, input_name) = open_input(args.input.as_deref())?;
+    match &args.place {
+        Place::Directory(directory) => run_on_directory(args, directory),
+        Place::Servers(cluster) => server::run(args, cluster),
+    }
+}
+
+fn run_on_directory(args: &AppendArgs, directory: &Path) -> Result<Exit, Failure> {
+    // Before the log, so that a wrong level or name makes no directory.
+    let ack = Ack::of_directory(args.ack)?;
+    let input = Input::open(args.input.as_deref())?;
     let config = args.limits.config();
     let line_bytes_max = config.record_bytes_max.min(RECORD_BYTES_MAX);
     let lines = Lines::new(line_bytes_max, BATCH_BYTES_MAX.min(config.batch_bytes_max));
-    let (log, _) = opening::open(&args.directory.path, config)?;
+    let (log, _) = opening::open(directory, config)?;
     let producer = args.producer.map(|id| Producer::find(&log, id)).transpose()?;
     let acks = if args.print_lsn { Some(Acks::start()?) } else { None };
     let publisher = acks.as_ref().map(Acks::publisher);
-    let (early, late) = match args.ack {
-        Ack::Buffered => (publisher, None),
-        Ack::Local => (None, publisher),
+    let (early, late) = match ack {
+        LocalAck::Buffered => (publisher, None),
+        LocalAck::Local => (None, publisher),
     };
 
     let (tickets, submitted) = sync_channel(TICKETS_MAX);
-    let log_in_order = log.in_order();
-    let feed =
-        Feed { log: log_in_order, lines, producer, tickets, early, line_bytes_max, input_name };
+    let mut feed = Feed { log: log.in_order(), producer, tickets, early };
     let feeding = std::thread::Builder::new()
         .name("input".to_owned())
-        .spawn(move || feed.run(input))
+        .spawn(move || input.feed(lines, |batch| feed.take(batch)))
         .map_err(|error| Failure::io("start a thread", &error))?;
     let (stored, waited) = wait_for_all(submitted, late.as_ref());
     let ended = match waited {
@@ -126,46 +133,20 @@ impl Producer {
     }
 }
 
-/// The thread that reads.
+/// What the thread that reads does with lines.
 struct Feed {
     log: InOrder,
-    lines: Lines,
     producer: Option<Producer>,
     tickets: SyncSender<Ticket>,
     /// Where LSNs go that count before they are durable.
     early: Option<Publisher>,
-    line_bytes_max: usize,
-    input_name: String,
 }
 
 impl Feed {
-    fn run(mut self, mut input: File) -> Result<(), Failure> {
-        loop {
-            let more = self.lines.fill(&mut input);
-            if !more.map_err(|error| Failure::io(&self.input_name, &error))? {
-                break;
-            }
-            loop {
-                let batch = self.lines.next_batch().map_err(|_| {
-                    let (name, bytes_max) = (&self.input_name, self.line_bytes_max);
-                    let message =
-                        format!("{name}: the next line is over the limit of {bytes_max} bytes");
-                    Failure::new(Exit::Failed, message)
-                })?;
-                if batch.is_empty() {
-                    break;
-                }
-                let ticket = submit(&self.log, &mut self.producer, &batch)?;
-                if !pass_on(ticket, self.early.as_ref(), &self.tickets) {
-                    return Ok(());
-                }
-            }
-        }
-        if let Some(rest) = self.lines.rest() {
-            let ticket = submit(&self.log, &mut self.producer, &[rest])?;
-            pass_on(ticket, self.early.as_ref(), &self.tickets);
-        }
-        Ok(())
+    /// False when nobody waits any more: something failed, and the process is about to end.
+    fn take(&mut self, batch: &[&[u8]]) -> Result<bool, Failure> {
+        let ticket = submit(&self.log, &mut self.producer, batch)?;
+        Ok(pass_on(ticket, self.early.as_ref(), &self.tickets))
     }
 }
 
@@ -182,7 +163,7 @@ fn submit(
     }
 }
 
-/// False when nobody waits any more: something failed, and the process is about to end.
+/// False when nobody waits any more.
 fn pass_on(
     ticket: Option<Ticket>,
     early: Option<&Publisher>,
@@ -193,21 +174,4 @@ fn pass_on(
         early.publish(&ticket.lsns_if_durable());
     }
     tickets.send(ticket).is_ok()
-}
-
-/// The input, and its name for people.
-fn open_input(path: Option<&Path>) -> Result<(File, String), Failure> {
-    let Some(path) = path else {
-        let name = "standard input".to_owned();
-        // A copy, because that of `std` reads in small pieces.
-        let descriptor = io::stdin().as_fd().try_clone_to_owned();
-        let input = descriptor.map_err(|error| Failure::io(&name, &error))?;
-        return Ok((input.into(), name));
-    };
-    let name = path.display().to_string();
-    let failed = |error| Failure::io(&name, &error);
-    let mut input = File::open(path).map_err(failed)?;
-    // A directory opens, and says only now that it cannot be read.
-    let _ = input.read(&mut []).map_err(failed)?;
-    Ok((input, name))
 }

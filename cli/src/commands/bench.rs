@@ -1,6 +1,7 @@
 //! `bench`: how fast records become durable here.
 //!
-//! Owns the threads that append, and what is counted. Latencies are kept in `bench::histogram`.
+//! Owns the threads that append to a directory (connections to a server: `bench::server`), and what is
+//! counted. Latencies are kept in `bench::histogram`.
 //!
 //! Invariants
 //!  B1. Records of others are dropped only when the user says how much to retain.
@@ -9,6 +10,7 @@
 //! Bounds: `--writers` times `--in-flight` tickets.
 
 mod histogram;
+mod server;
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -20,7 +22,7 @@ use cairnlog_engine::{AppendError, Config, Log, LogReader, Lsn, OpenError, Ticke
 use serde_json::json;
 
 use super::opening;
-use crate::args::{Ack, BenchArgs, Format, config_for};
+use crate::args::{Ack, BenchArgs, Format, LocalAck, Place, config_for};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, talk};
 use histogram::Histogram;
@@ -36,6 +38,14 @@ const STACK_BYTES: usize = 256 << 10;
 const MARK: &[u8] = b"cairnlog bench";
 
 pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
+    match &args.place {
+        Place::Directory(directory) => run_on_directory(args, directory),
+        Place::Servers(cluster) => server::run(args, cluster),
+    }
+}
+
+fn run_on_directory(args: &BenchArgs, directory: &Path) -> Result<Exit, Failure> {
+    let ack = Ack::of_directory(args.ack)?;
     let mut config = config_for(args.segment_bytes);
     config.backend = args.driver.choice();
     let record_bytes = usize::try_from(args.record_bytes).unwrap_or(usize::MAX);
@@ -44,13 +54,14 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         return Err(AppendError::RecordTooLarge { bytes, bytes_max }.into());
     }
     let fill_bytes = FILL_RECORD_BYTES.min(config.record_bytes_max);
-    let (log, recycles) = open(args, config)?;
+    let (log, recycles) = open(args, directory, config)?;
     let backend = log.stats().backend;
-    let result = fill(&log, recycles, fill_bytes).and_then(|()| measure(&log, args, record_bytes));
+    let filled = fill(&log, recycles, fill_bytes);
+    let result = filled.and_then(|()| measure(&log, args, ack, record_bytes));
     let closed = log.close();
     let measured = result?;
     closed?;
-    show(args, &measured, backend)?;
+    show(args, &measured, ack.name(), backend)?;
     Ok(Exit::Done)
 }
 
@@ -61,8 +72,7 @@ struct Measured {
 }
 
 /// Opens the log so that it drops old segments, unless they may be somebody else's; whether it does.
-fn open(args: &BenchArgs, mut config: Config) -> Result<(Log, bool), Failure> {
-    let directory = &args.directory.path;
+fn open(args: &BenchArgs, directory: &Path, mut config: Config) -> Result<(Log, bool), Failure> {
     let may_drop = args.retain_bytes.is_some() || holds_only_ours(directory, &config)?;
     if may_drop {
         config.retain_bytes = Some(args.retain_bytes.unwrap_or(RETAIN_BYTES));
@@ -118,7 +128,12 @@ enum Phase {
     Stop,
 }
 
-fn measure(log: &Log, args: &BenchArgs, record_bytes: usize) -> Result<Measured, Failure> {
+fn measure(
+    log: &Log,
+    args: &BenchArgs,
+    ack: LocalAck,
+    record_bytes: usize,
+) -> Result<Measured, Failure> {
     let phase = AtomicU8::new(Phase::WarmUp as u8);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
@@ -131,7 +146,7 @@ fn measure(log: &Log, args: &BenchArgs, record_bytes: usize) -> Result<Measured,
                 latencies: Histogram::new(),
             };
             let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
-            match builder.spawn_scoped(scope, move || writer.run(args.ack)) {
+            match builder.spawn_scoped(scope, move || writer.run(ack)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     phase.store(Phase::Stop as u8, Ordering::SeqCst);
@@ -165,11 +180,11 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Appends until told to stop, and ends when everything is acknowledged.
-    fn run(mut self, ack: Ack) -> Result<Histogram, AppendError> {
+    fn run(mut self, ack: LocalAck) -> Result<Histogram, AppendError> {
         match ack {
-            Ack::Buffered => self.run_buffered()?,
-            Ack::Local if self.in_flight == 1 => self.run_one_by_one()?,
-            Ack::Local => self.run_in_flight()?,
+            LocalAck::Buffered => self.run_buffered()?,
+            LocalAck::Local if self.in_flight == 1 => self.run_one_by_one()?,
+            LocalAck::Local => self.run_in_flight()?,
         }
         Ok(self.latencies)
     }
@@ -236,7 +251,7 @@ fn random_bytes(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn show(args: &BenchArgs, measured: &Measured, backend: &str) -> Result<(), Failure> {
+fn show(args: &BenchArgs, measured: &Measured, ack: &str, backend: &str) -> Result<(), Failure> {
     let latencies = &measured.latencies;
     // Exact up to 2^53, which no run reaches.
     let appends_per_second = latencies.count() as f64 / measured.elapsed.as_secs_f64();
@@ -245,7 +260,6 @@ fn show(args: &BenchArgs, measured: &Measured, backend: &str) -> Result<(), Fail
     let [p50, p99, p999] = [500, 990, 999].map(|rank| us(latencies.percentile_ns(rank)));
     let max = us(latencies.max_ns());
     let (writers, in_flight, bytes) = (args.writers, args.in_flight, args.record_bytes);
-    let ack = args.ack.name();
     if args.format == Format::Json {
         return output::print_json(&json!({
             "appends_per_second": rounded(appends_per_second),

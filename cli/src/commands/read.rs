@@ -1,11 +1,12 @@
 //! `read`: records out, beside a writer or without one.
 //!
-//! Owns the loop over records, and what it means when that ends early. How a record is shown is in
-//! `read::format`.
+//! Owns the loop over records of a directory, and what it means when that ends early. How a record is shown
+//! is in `read::format`, the same from a server in `read::server`.
 //!
 //! Bounds: one batch and the output's buffer.
 
 mod format;
+mod server;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -13,10 +14,10 @@ use std::time::Duration;
 
 use cairnlog_engine::{LogReader, Lsn, ReadError, Records, Verdict};
 
-use crate::args::ReadArgs;
+use crate::args::{Place, ReadArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Progress};
-use format::Sink;
+use format::{Shown, Sink};
 
 /// The progress bar is looked at once in so many records.
 const PROGRESS_RECORDS: u64 = 4096;
@@ -26,15 +27,18 @@ const LOOKS_MAX: u32 = 2;
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) fn run(args: &ReadArgs) -> Result<Exit, Failure> {
-    let directory = &args.directory.path;
+    match &args.place {
+        Place::Directory(directory) => run_on_directory(args, directory),
+        Place::Servers(cluster) => server::run(args, cluster),
+    }
+}
+
+fn run_on_directory(args: &ReadArgs, directory: &Path) -> Result<Exit, Failure> {
     let opened = LogReader::open(directory);
     let reader = opened.map_err(|error| Failure::open(directory, &error))?;
     let range = reader.range();
     let (from, to) = (args.from.unwrap_or(range.start), args.to.unwrap_or(Lsn::MAX));
-    if from > to {
-        let message = format!("--to {to} is before {from}, where reading starts");
-        return Err(Failure::new(Exit::Failed, message));
-    }
+    check_order(from, to)?;
     let records = reader.iter(from..to)?;
     let sink = Sink::new(output::stdout()?, args.format);
     let count = args.count.unwrap_or(u64::MAX);
@@ -61,6 +65,14 @@ pub(crate) fn run(args: &ReadArgs) -> Result<Exit, Failure> {
         return ended.map(|_| Exit::No);
     }
     ended
+}
+
+fn check_order(from: Lsn, to: Lsn) -> Result<(), Failure> {
+    if from > to {
+        let message = format!("--to {to} is before {from}, where reading starts");
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    Ok(())
 }
 
 fn say_passed_over(from: Lsn, to: Lsn) {
@@ -122,7 +134,7 @@ impl Reading<'_> {
                 }
                 Err(error) => return Err(self.explain(error)),
             };
-            self.sink.write(&record)?;
+            self.sink.write(&Shown::from(&record))?;
             self.left -= 1;
             self.written += 1;
             if self.written.is_multiple_of(PROGRESS_RECORDS) {

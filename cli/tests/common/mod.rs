@@ -1,6 +1,8 @@
 //! Running the binary.
 #![allow(dead_code, reason = "each test crate uses some of it")]
 
+pub(crate) mod serving;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -29,13 +31,20 @@ impl Scratch {
 
 /// `cairnlog COMMAND --dir DIR`, with pipes.
 pub(crate) fn cairnlog(command: &str, directory: &Path) -> Command {
+    let mut cairnlog = bare(command);
+    cairnlog.arg("--dir").arg(directory);
+    cairnlog
+}
+
+/// `cairnlog COMMAND`, with pipes and nothing from the environment.
+pub(crate) fn bare(command: &str) -> Command {
     let mut cairnlog = Command::new(env!("CARGO_BIN_EXE_cairnlog"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CAIRNLOG_") {
             cairnlog.env_remove(name);
         }
     }
-    cairnlog.arg(command).arg("--dir").arg(directory);
+    cairnlog.arg(command);
     cairnlog.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     cairnlog
 }

@@ -1,14 +1,16 @@
 //! Printing LSNs as they are acknowledged.
 //!
 //! Owns a thread that writes them, so that a slow reader of standard output holds up neither the input
-//! nor the log: what is acknowledged and not printed yet is two numbers.
+//! nor the log: what is acknowledged and not printed yet is two numbers, with a server two for each run of LSNs
+//! that no other client comes between.
 //!
 //! Invariants
-//!  A1. Only LSNs that were published are printed, each once, in order.
+//!  A1. Only LSNs that were published are printed, each once, in order.           test `runs_are_in_order_and_said_once`
 //!
 //! Crash: an LSN is on standard output as soon as it is printed; nothing stays in a buffer.
 //! Threads: one prints; publishing never waits for it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,8 +26,9 @@ const LINES_MAX: u64 = 4096;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Acknowledged and not printed yet: `next..end`.
-    next: u64,
+    /// Acknowledged and not printed yet, from and up to: in order, and no two touch.
+    runs: VecDeque<(u64, u64)>,
+    /// Behind the last LSN that was published; 0 at first.
     end: u64,
     finished: bool,
 }
@@ -44,12 +47,15 @@ impl Shared {
     /// Waits for LSNs to print; `None` when there are none and no more will come.
     fn take(&self) -> Option<(u64, u64)> {
         let mut state = self.lock();
-        while state.next == state.end && !state.finished {
+        while state.runs.is_empty() && !state.finished {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let start = state.next;
-        state.next = state.end.min(start + LINES_MAX);
-        (start < state.next).then_some((start, state.next))
+        let (start, end) = state.runs.pop_front()?;
+        let stop = end.min(start + LINES_MAX);
+        if stop < end {
+            state.runs.push_front((stop, end));
+        }
+        Some((start, stop))
     }
 }
 
@@ -68,16 +74,19 @@ impl Publisher {
     /// These were acknowledged.
     pub(super) fn publish(&self, lsns: &LsnRange) {
         let mut state = self.0.lock();
-        if state.end == 0 {
-            (state.next, state.end) = (lsns.start.get(), lsns.start.get());
-        }
+        let (start, end) = (lsns.start.get(), lsns.end.get());
         // With `--ack buffered`, records that a full disk refused give their LSNs back, and the command
         // is about to fail: what was said of them stands, and nothing is said twice.
-        if state.end == lsns.start.get() {
-            state.end = lsns.end.get();
-            drop(state);
-            self.0.changed.notify_one();
+        if start < state.end || start == end {
+            return;
         }
+        match state.runs.back_mut() {
+            Some((_, last)) if *last == start => *last = end,
+            _ => state.runs.push_back((start, end)),
+        }
+        state.end = end;
+        drop(state);
+        self.0.changed.notify_one();
     }
 }
 
@@ -121,4 +130,22 @@ fn print(shared: &Shared, mut stdout: File) -> io::Result<()> {
         stdout.write_all(&text)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairnlog_engine::Lsn;
+
+    #[test]
+    fn runs_are_in_order_and_said_once() {
+        let shared = Arc::new(Shared::default());
+        let publisher = Publisher(Arc::clone(&shared));
+        for (start, end) in [(5, 7), (7, 9), (7, 8), (20, 20), (20, 20 + LINES_MAX + 1)] {
+            publisher.publish(&(Lsn::new(start)..Lsn::new(end)));
+        }
+        shared.lock().finished = true;
+        let taken: Vec<_> = std::iter::from_fn(|| shared.take()).collect();
+        assert_eq!(taken, [(5, 9), (20, 20 + LINES_MAX), (20 + LINES_MAX, 21 + LINES_MAX)]);
+    }
 }

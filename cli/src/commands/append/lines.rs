@@ -42,6 +42,11 @@ impl Lines {
         Lines { buffer, start: 0, searched: 0, end: 0, line_bytes_max, batch_bytes_max }
     }
 
+    /// The longest line.
+    pub(super) fn line_bytes_max(&self) -> usize {
+        self.line_bytes_max
+    }
+
     /// Reads what there is, waiting only when there is nothing; false at the end of the input. All
     /// whole lines have been handed out before.
     pub(super) fn fill(&mut self, input: &mut impl Read) -> io::Result<bool> {

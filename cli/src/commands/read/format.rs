@@ -8,10 +8,33 @@ use std::io::{self, BufWriter, Write};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cairnlog_engine::RecordRef;
+use cairnlog_engine::{Epoch, Lsn, RecordRef};
+use cairnlog_replication::wire::request::WireRecord;
 
 use crate::args::RecordFormat;
 use crate::exit::Failure;
+
+/// A record as it is shown, wherever it comes from.
+pub(super) struct Shown<'a> {
+    lsn: Lsn,
+    epoch: Epoch,
+    time_ms: u64,
+    data: &'a [u8],
+}
+
+impl<'a> From<&'a RecordRef<'_>> for Shown<'a> {
+    fn from(record: &'a RecordRef<'_>) -> Shown<'a> {
+        let (lsn, epoch, time_ms) = (record.lsn, record.epoch, record.time_ms);
+        Shown { lsn, epoch, time_ms, data: record.bytes() }
+    }
+}
+
+impl<'a> From<&'a WireRecord> for Shown<'a> {
+    fn from(record: &'a WireRecord) -> Shown<'a> {
+        let (lsn, epoch, time_ms) = (record.lsn, record.epoch, record.time_ms);
+        Shown { lsn, epoch, time_ms, data: &record.data }
+    }
+}
 
 /// Where records go.
 pub(super) struct Sink {
@@ -24,7 +47,7 @@ impl Sink {
         Sink { output, format }
     }
 
-    pub(super) fn write(&mut self, record: &RecordRef<'_>) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, record: &Shown<'_>) -> Result<(), Failure> {
         let written = match self.format {
             RecordFormat::Raw => write_raw(&mut self.output, record),
             RecordFormat::Json => write_json(&mut self.output, record),
@@ -37,15 +60,15 @@ impl Sink {
     }
 }
 
-fn write_raw(output: &mut impl Write, record: &RecordRef<'_>) -> io::Result<()> {
-    output.write_all(record.bytes())?;
+fn write_raw(output: &mut impl Write, record: &Shown<'_>) -> io::Result<()> {
+    output.write_all(record.data)?;
     output.write_all(b"\n")
 }
 
-fn write_json(output: &mut impl Write, record: &RecordRef<'_>) -> io::Result<()> {
+fn write_json(output: &mut impl Write, record: &Shown<'_>) -> io::Result<()> {
     let (lsn, epoch, time_ms) = (record.lsn, record.epoch, record.time_ms);
     write!(output, r#"{{"lsn":{lsn},"epoch":{epoch},"time_ms":{time_ms},"#)?;
-    match std::str::from_utf8(record.bytes()) {
+    match std::str::from_utf8(record.data) {
         Ok(text) => {
             output.write_all(br#""data":"#)?;
             serde_json::to_writer(&mut *output, text)?;
@@ -53,7 +76,7 @@ fn write_json(output: &mut impl Write, record: &RecordRef<'_>) -> io::Result<()>
         }
         // The alphabet needs no escapes.
         Err(_) => {
-            writeln!(output, r#""data_base64":"{}"}}"#, BASE64_STANDARD.encode(record.bytes()))
+            writeln!(output, r#""data_base64":"{}"}}"#, BASE64_STANDARD.encode(record.data))
         }
     }
 }
