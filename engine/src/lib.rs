@@ -104,7 +104,7 @@ pub use format::superblock::LeaderId;
 pub use inspect::{Inspected, inspect, inspect_on};
 pub use log::{Buffered, InOrder, Log, Ticket, Truncated};
 pub use lsn::{Lsn, LsnRange};
-pub use read::{LogReader, Records, Tail};
+pub use read::{ForkError, ForkReader, LogReader, Records, Tail};
 pub use record::{Record, RecordRef};
 pub use recovery::{RecoveryReport, Verdict};
 pub use repair::{RepairError, RepairReport, RepairStep, repair, repair_on};
