@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use args::Command;
 use commands::{
-    append, bench, cert, doctor, inspect, promote, read, repair, serve, status, verify,
+    append, bench, cert, doctor, fork, inspect, promote, read, repair, serve, status, verify,
 };
 use exit::{Exit, Failure};
 
@@ -34,6 +34,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Append(args) => append::run(args),
         Command::Read(args) => read::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Fork(args) => fork::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Repair(args) => repair::run(args),
         Command::Bench(args) => bench::run(args),

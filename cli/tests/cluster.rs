@@ -325,3 +325,28 @@ fn a_follower_takes_no_orders_it_cannot_carry_out() {
     let output = stranger.args(["--server", &cluster.addresses[0]]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
+
+#[test]
+fn what_a_leader_had_alone_is_in_a_fork() {
+    let mut cluster = Cluster::new();
+    text(common::feed(&mut cluster.client("append", &[1]), b"kept\n"));
+    cluster.kill(2);
+    cluster.kill(3);
+    let mut alone = cluster.client("append", &[1]);
+    text(common::feed(alone.args(["--ack", "local"]), b"alone 1\nalone 2\n"));
+    cluster.kill(1);
+    cluster.start(2);
+    cluster.start(3);
+    cluster.promote(2);
+    text(common::feed(&mut cluster.client("append", &[2]), b"of another\n"));
+    cluster.start(1);
+    cluster.wait_until_equal(2);
+    let directory = cluster.directory(1);
+    let list = text(cairnlog("fork", &directory).args(["--format", "json"]).output().unwrap());
+    let fork: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!((&fork["lsn"], &fork["records"]), (&2.into(), &2.into()), "{list}");
+    let shown = text(cairnlog("fork", &directory).args(["--lsn", "2"]).output().unwrap());
+    assert_eq!(shown, "alone 1\nalone 2\n");
+    let log = answer(&mut cluster.client("read", &[1]));
+    assert_eq!(log, b"kept\nof another\n");
+}

@@ -1,12 +1,14 @@
-//! Commands that look after a directory: `verify`, `inspect`, `repair`, `doctor`.
+//! Commands that look after a directory: `verify`, `inspect`, `fork`, `repair`, `doctor`.
 //!
 //! Owns their flags.
 
 use std::path::PathBuf;
 
+use cairnlog_engine::Lsn;
 use clap::Args as ClapArgs;
 
-use super::Format;
+use super::values::parse_lsn;
+use super::{Format, RecordFormat};
 
 /// Read everything, check everything, change nothing.
 ///
@@ -33,6 +35,25 @@ pub(crate) struct InspectArgs {
     /// How to show it; `json` is one object a line.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+}
+
+/// Show what a truncation gave up: records that a leader had taken and no quorum had, mostly.
+///
+/// Without --lsn it lists the forks of the directory, one a line. Changes nothing.
+#[derive(Debug, ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ForkArgs {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    /// Show the records of the fork that begins at this LSN.
+    #[arg(long, value_name = "LSN", value_parser = parse_lsn)]
+    pub(crate) lsn: Option<Lsn>,
+    /// Of several that begin there, the one with this epoch. [default: the newest]
+    #[arg(long, value_name = "EPOCH", requires = "lsn")]
+    pub(crate) epoch: Option<u64>,
+    /// How to show records, and the list: `json` is one object a line.
+    #[arg(long, value_enum, default_value_t = RecordFormat::Raw)]
+    pub(crate) format: RecordFormat,
 }
 
 /// Repair a damaged log that does not open: show the plan, and with --confirm carry it out.

@@ -18,7 +18,7 @@ mod values;
 pub(crate) use ack::{Ack, LocalAck};
 pub(crate) use bench::BenchArgs;
 pub(crate) use cluster::{CertArgs, CertCommand, PromoteArgs, StatusArgs};
-pub(crate) use directory::{DoctorArgs, InspectArgs, RepairArgs, VerifyArgs};
+pub(crate) use directory::{DoctorArgs, ForkArgs, InspectArgs, RepairArgs, VerifyArgs};
 pub(crate) use limits::config_for;
 pub(crate) use place::{Cluster, Place};
 pub(crate) use records::{AppendArgs, ReadArgs};

@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    AppendArgs, BenchArgs, CertArgs, DoctorArgs, InspectArgs, PromoteArgs, ReadArgs, RepairArgs,
-    ServeArgs, StatusArgs, VerifyArgs, file,
+    AppendArgs, BenchArgs, CertArgs, DoctorArgs, ForkArgs, InspectArgs, PromoteArgs, ReadArgs,
+    RepairArgs, ServeArgs, StatusArgs, VerifyArgs, file,
 };
 use crate::exit::{Exit, Failure};
 
@@ -32,6 +32,7 @@ pub(crate) enum Command {
     Read(ReadArgs),
     Verify(VerifyArgs),
     Inspect(InspectArgs),
+    Fork(ForkArgs),
     Repair(RepairArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),

@@ -4,6 +4,7 @@ pub(crate) mod append;
 pub(crate) mod bench;
 pub(crate) mod cert;
 pub(crate) mod doctor;
+pub(crate) mod fork;
 pub(crate) mod inspect;
 pub(crate) mod promote;
 pub(crate) mod read;

@@ -5,7 +5,7 @@
 //!
 //! Bounds: one batch and the output's buffer.
 
-mod format;
+pub(super) mod format;
 mod server;
 
 use std::io::{self, IsTerminal};

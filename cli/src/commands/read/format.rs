@@ -8,14 +8,14 @@ use std::io::{self, BufWriter, Write};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cairnlog_engine::{Epoch, Lsn, RecordRef};
+use cairnlog_engine::{Epoch, Lsn, Record, RecordRef};
 use cairnlog_replication::wire::request::WireRecord;
 
 use crate::args::RecordFormat;
 use crate::exit::Failure;
 
 /// A record as it is shown, wherever it comes from.
-pub(super) struct Shown<'a> {
+pub(in crate::commands) struct Shown<'a> {
     lsn: Lsn,
     epoch: Epoch,
     time_ms: u64,
@@ -29,6 +29,13 @@ impl<'a> From<&'a RecordRef<'_>> for Shown<'a> {
     }
 }
 
+impl<'a> From<&'a Record> for Shown<'a> {
+    fn from(record: &'a Record) -> Shown<'a> {
+        let (lsn, epoch, time_ms) = (record.lsn, record.epoch, record.time_ms);
+        Shown { lsn, epoch, time_ms, data: record.bytes() }
+    }
+}
+
 impl<'a> From<&'a WireRecord> for Shown<'a> {
     fn from(record: &'a WireRecord) -> Shown<'a> {
         let (lsn, epoch, time_ms) = (record.lsn, record.epoch, record.time_ms);
@@ -37,17 +44,17 @@ impl<'a> From<&'a WireRecord> for Shown<'a> {
 }
 
 /// Where records go.
-pub(super) struct Sink {
+pub(in crate::commands) struct Sink {
     output: BufWriter<File>,
     format: RecordFormat,
 }
 
 impl Sink {
-    pub(super) fn new(output: BufWriter<File>, format: RecordFormat) -> Sink {
+    pub(in crate::commands) fn new(output: BufWriter<File>, format: RecordFormat) -> Sink {
         Sink { output, format }
     }
 
-    pub(super) fn write(&mut self, record: &Shown<'_>) -> Result<(), Failure> {
+    pub(in crate::commands) fn write(&mut self, record: &Shown<'_>) -> Result<(), Failure> {
         let written = match self.format {
             RecordFormat::Raw => write_raw(&mut self.output, record),
             RecordFormat::Json => write_json(&mut self.output, record),
@@ -55,7 +62,7 @@ impl Sink {
         written.map_err(|error| Failure::output(&error))
     }
 
-    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+    pub(in crate::commands) fn flush(&mut self) -> Result<(), Failure> {
         self.output.flush().map_err(|error| Failure::output(&error))
     }
 }
