@@ -183,6 +183,12 @@ impl Replica {
         promised_in(&self.core().lock_maintenance())
     }
 
+    /// The greatest epoch promised, without waiting for a disk.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.core().epoch()
+    }
+
     /// Promises an epoch to a leader, durably: a greater one than any before, or the same again. Before it is
     /// on disk this replica has stopped to lead, and everything that it took is durable.
     ///
@@ -296,7 +302,8 @@ impl Replica {
     /// # Errors
     /// See [`RawError`].
     pub fn append_raw(&self, bytes: &[u8]) -> Result<(), RawError> {
-        Ok(self.submit_raw(bytes)?.wait().map(drop)?)
+        let pieces = self.parse_raw(bytes)?;
+        self.core().append_raw(&pieces)
     }
 
     /// The same without waiting; the ticket speaks for all of the bytes.
@@ -304,14 +311,19 @@ impl Replica {
     /// # Errors
     /// As for [`Replica::append_raw`]; those of the write come with the ticket.
     pub fn submit_raw(&self, bytes: &[u8]) -> Result<Ticket, RawError> {
+        let pieces = self.parse_raw(bytes)?;
+        let (commit, lsns) = self.core().submit_raw(&pieces)?;
+        Ok(self.log.ticket(commit, lsns))
+    }
+
+    fn parse_raw(&self, bytes: &[u8]) -> Result<Vec<RawPiece>, RawError> {
         let core = self.core();
         let pieces = parse(bytes, core.config.block_bytes).map_err(RawError::Refused)?;
         let newest = pieces.iter().filter_map(RawPiece::epoch).max().unwrap_or(Epoch::NONE);
         if newest > core.epoch() {
             return Err(RawError::Unpromised { epoch: newest, promised: self.promised() });
         }
-        let (commit, lsns) = core.submit_raw(&pieces)?;
-        Ok(self.log.ticket(commit, lsns))
+        Ok(pieces)
     }
 
     /// What is being written behind a place (segment and offset), durable or not: at least one piece, and no

@@ -23,6 +23,27 @@ impl Core {
     ) -> Result<(Arc<Commit>, LsnRange), RawError> {
         let _guard = self.poison_on_panic();
         let _turn = self.take_turn();
+        let (state, commit, lsns) = self.push_all(pieces)?;
+        let nobody = state.driver == Driver::Nobody;
+        drop(state);
+        if nobody {
+            self.kick_commit_thread();
+        }
+        Ok((commit, lsns))
+    }
+
+    /// Appends pieces at their places, durably: written by this thread, unless another one writes already.
+    pub(crate) fn append_raw(&self, pieces: &[RawPiece]) -> Result<(), RawError> {
+        let _guard = self.poison_on_panic();
+        let _turn = self.take_turn();
+        let (state, commit, _) = self.push_all(pieces)?;
+        Ok(self.drive_or_wait(state, &commit)?)
+    }
+
+    fn push_all(
+        &self,
+        pieces: &[RawPiece],
+    ) -> Result<(MutexGuard<'_, State>, Arc<Commit>, LsnRange), RawError> {
         let mut state = self.lock_raw()?;
         let start_lsn = state.writer.end_lsn();
         let mut last = None;
@@ -32,12 +53,7 @@ impl Core {
             last = Some(commit);
         }
         let end_lsn = state.writer.end_lsn();
-        let nobody = state.driver == Driver::Nobody;
-        drop(state);
-        if nobody {
-            self.kick_commit_thread();
-        }
-        Ok((last.expect("there is at least one piece"), start_lsn..end_lsn))
+        Ok((state, last.expect("there is at least one piece"), start_lsn..end_lsn))
     }
 
     fn push_raw<'a>(
