@@ -8,6 +8,7 @@ use super::inbound::Inbound;
 use super::message::Message;
 use super::node::{Action, Finding, Node, Notice, Role, Why};
 use super::node_id::NodeId;
+use super::quorum::position;
 
 impl Node {
     /// A stream is offered: by the leader that is promised, by one that has a greater epoch, or by the replica
@@ -37,6 +38,11 @@ impl Node {
         };
         if !is_asked {
             // What this replica asked for when it stood, and does not need any more.
+            return;
+        }
+        if self.durable.epoch == promised.epoch && position(&at) < position(&self.durable) {
+            // What this leader sent before is acknowledged, perhaps: it has it too, or will.
+            self.send(from, Message::Unready { stream });
             return;
         }
         self.inbound = Some(Inbound::new(from, stream, promised, at));
@@ -76,6 +82,8 @@ impl Node {
         if inbound.take(after, end) {
             self.act(Action::Append { bytes });
         } else {
+            self.inbound = None;
+            self.send(from, Message::Unready { stream });
             self.act(Action::Notice(Notice::Misbehaves(from)));
         }
     }

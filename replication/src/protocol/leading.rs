@@ -8,7 +8,7 @@ use super::history::{Summary, common_place};
 use super::message::Message;
 use super::node::{Action, Finding, Node, Notice, Role};
 use super::node_id::NodeId;
-use super::quorum::commit_place;
+use super::quorum::{commit_place, position};
 
 /// The state of a leader.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +47,31 @@ impl Node {
         let Some(summary) = self.peers.get(&peer).and_then(|peer| peer.summary.as_ref()) else {
             return;
         };
+        // It took more of this epoch than this disk has, and may have it acknowledged: nothing of that is given
+        // up, and the stream begins when this log is durable as far.
+        let is_ahead =
+            summary.end.epoch == promise.epoch && position(&summary.end) > position(&mine.end);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.waits = is_ahead;
+        }
+        if is_ahead {
+            return;
+        }
+        let Some(summary) = self.peers.get(&peer).and_then(|peer| peer.summary.as_ref()) else {
+            return;
+        };
         match common_place(mine, summary) {
             Some(at) => self.find_place(peer, Finding { at, promised: promise, until: None }),
             None => self.act(Action::Notice(Notice::TooFarBehind(peer))),
+        }
+    }
+
+    /// Begins the streams that waited for this log to be durable.
+    pub(super) fn begin_waiting(&mut self, mine: &Summary) {
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.waits);
+        let waiting: Vec<NodeId> = waiting.map(|(node, _)| *node).collect();
+        for peer in waiting {
+            self.begin_stream(peer, mine);
         }
     }
 
@@ -59,6 +81,16 @@ impl Node {
         if is_current {
             self.peers.entry(from).or_default().outbound = None;
             self.send(from, Message::Hello { summary: mine.clone(), asks: true });
+        }
+    }
+
+    /// The log could not be read for a peer: the stream begins again, from what both say then.
+    pub fn begin_again(&mut self, peer: NodeId, mine: &Summary) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            (known.outbound, known.finding) = (None, None);
+        }
+        if self.leads() {
+            self.send(peer, Message::Hello { summary: mine.clone(), asks: true });
         }
     }
 

@@ -152,6 +152,8 @@ pub(super) struct Peer {
     /// What it said last of itself.
     pub(super) summary: Option<Summary>,
     pub(super) outbound: Option<Outbound>,
+    /// A stream to it begins when this log is durable as far as the peer's.
+    pub(super) waits: bool,
     /// A stream that begins when its place is found.
     pub(super) finding: Option<Finding>,
 }
@@ -233,6 +235,18 @@ impl Node {
     #[must_use]
     pub fn summary_of(&self, peer: NodeId) -> Option<&Summary> {
         self.peers.get(&peer)?.summary.as_ref()
+    }
+
+    /// Whether somebody spoke of a later epoch than the one that is promised here.
+    #[must_use]
+    pub fn has_seen_later(&self) -> bool {
+        self.seen_epoch > self.promised().epoch
+    }
+
+    /// Whether [`Node::handle_durable`] has to be told what this replica has by now.
+    #[must_use]
+    pub fn needs_summary(&self) -> bool {
+        matches!(self.role, Role::Candidate(_)) || self.peers.values().any(|peer| peer.waits)
     }
 
     /// Whether it leads.
@@ -345,6 +359,11 @@ impl Node {
             // A directory that nobody knows may have forgotten what it promised.
             return;
         }
+        let theirs = self.peers.get(&from).and_then(|peer| peer.summary.as_ref());
+        if theirs.is_none_or(|summary| summary.log_id != mine.log_id) {
+            // Whoever has another log has no say in this one.
+            return;
+        }
         let stands = self.promised();
         if promise == self.promised {
             self.send(from, Message::Sealed { promised: promise, summary: mine.clone() });
@@ -360,6 +379,9 @@ impl Node {
     /// From here on nothing of an earlier epoch is taken, sent as a leader, or acknowledged.
     pub(super) fn start_promise(&mut self, promise: Promise, why: Why) {
         assert!(promise.epoch > self.promised().epoch, "promises grow");
+        if matches!(self.role, Role::Candidate(_)) {
+            self.give_up(Reason::Fenced(promise));
+        }
         self.stop_leading();
         self.inbound = None;
         self.promising = Some((promise, why));
@@ -397,6 +419,7 @@ impl Node {
             self.send(to, Message::Ack { stream, durable: acked });
             self.handle_fetched(acked, mine);
         }
+        self.begin_waiting(mine);
         self.advance_commit();
     }
 
@@ -416,11 +439,12 @@ impl Node {
     }
 
     /// Where a stream to a peer begins, if the log goes through the place that was asked for.
-    pub fn handle_place(&mut self, peer: NodeId, place: Option<Place>) {
+    pub fn handle_place(&mut self, peer: NodeId, at: (u64, u64), place: Option<Place>) {
         let window_bytes = self.settings.window_bytes;
-        let Some(finding) = self.peers.get_mut(&peer).and_then(|peer| peer.finding.take()) else {
-            return;
-        };
+        // An answer to what was asked before, perhaps on another connection, is none.
+        let asked = |finding: &mut Finding| finding.at == at;
+        let known = self.peers.get_mut(&peer);
+        let Some(finding) = known.and_then(|peer| peer.finding.take_if(asked)) else { return };
         let Some(at) = place.filter(|at| (at.segment, at.offset) == finding.at) else {
             self.act(Action::Notice(Notice::TooFarBehind(peer)));
             return;
@@ -488,7 +512,8 @@ impl Node {
             self.give_up(Reason::Fenced(promised));
         } else if promised.epoch == own.epoch && promised != own {
             // That replica cannot follow in this epoch, and can in a later one.
-            let waits_ms = self.settings.heartbeat_interval_ms * self.settings.node.get();
+            let earlier = self.settings.members.range(..self.settings.node).count() as u64;
+            let waits_ms = self.settings.heartbeat_interval_ms * (earlier + 1);
             if let Role::Leader(leading) = &mut self.role {
                 leading.stand_again(now_ms + waits_ms);
             }
@@ -504,7 +529,7 @@ impl Node {
             self.act(Action::Notice(Notice::StoppedLeading(epoch)));
         }
         for peer in self.peers.values_mut() {
-            (peer.outbound, peer.finding) = (None, None);
+            (peer.outbound, peer.finding, peer.waits) = (None, None, false);
         }
     }
 
@@ -530,3 +555,7 @@ impl Node {
         self.actions.push_back(action);
     }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -38,6 +38,8 @@ pub(super) struct Outbound {
     bytes: u64,
     /// Whether a read was asked for that has not been answered.
     reads: bool,
+    /// Whether there has come more since it was asked for.
+    again: bool,
     /// Whether there was nothing behind what was sent.
     is_at_end: bool,
     /// Where the stream ends, when it is not of a leader.
@@ -56,6 +58,7 @@ impl Outbound {
             on_the_way: VecDeque::new(),
             bytes: 0,
             reads: false,
+            again: false,
             is_at_end: false,
             until,
         }
@@ -79,7 +82,7 @@ impl Outbound {
         if !may_read || room == 0 || is_over {
             return None;
         }
-        self.reads = true;
+        (self.reads, self.again) = (true, false);
         Some((self.sent, room))
     }
 
@@ -88,7 +91,8 @@ impl Outbound {
         assert!(self.reads, "a read was asked for");
         self.reads = false;
         let Some((end, bytes)) = sent else {
-            self.is_at_end = true;
+            // What came since the read was asked for it may not have seen.
+            self.is_at_end = !self.again;
             return;
         };
         self.on_the_way.push_back((end, bytes));
@@ -100,6 +104,7 @@ impl Outbound {
     /// There is more in the log than before.
     pub(super) fn handle_more(&mut self) {
         self.is_at_end = false;
+        self.again = true;
     }
 
     /// Takes an ack; false when nothing that was sent ends there.
@@ -149,6 +154,10 @@ mod tests {
         assert!(stream.handle_ack(place(1500)));
         assert!(!stream.handle_ack(place(1024)), "it does not go back");
         assert_eq!((stream.acked(), stream.bytes), (Some(place(1500)), 0));
+        assert_eq!(stream.poll_read(), Some((place(1500), 1000)));
+        // What comes while a read is on its way is read next, though that read has not seen it.
+        stream.handle_more();
+        stream.handle_sent(None);
         assert_eq!(stream.poll_read(), Some((place(1500), 1000)));
         // A piece may be larger than the window.
         stream.handle_sent(Some((place(4096), 2596)));

@@ -22,7 +22,7 @@ pub const fn seal_quorum(n: usize) -> usize {
 }
 
 /// Where a place is in the log.
-fn position(place: &Place) -> (u64, u64) {
+pub(super) fn position(place: &Place) -> (u64, u64) {
     (place.segment, place.offset)
 }
 

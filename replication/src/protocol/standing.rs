@@ -138,8 +138,12 @@ impl Node {
     pub(super) fn handle_fetched(&mut self, durable: Place, mine: &Summary) {
         let Role::Candidate(standing) = &mut self.role else { return };
         if matches!(standing.step, Step::Fetching(_, end) if end == durable) {
+            if mine.end != durable {
+                // It sent more than it had sealed.
+                self.give_up(Reason::NotFetched);
+                return;
+            }
             let promise = standing.promise;
-            assert!(mine.end == durable, "S1");
             standing.step = Step::Beginning;
             self.inbound = None;
             self.act(Action::Begin(promise));

@@ -447,7 +447,7 @@ impl World {
                     let live = self.live(id).expect("it acts");
                     let place = live.storage.replica().place_at(at);
                     let place = place.map_err(|e| Broken(format!("node {id}: {e}")))?;
-                    live.node.handle_place(peer, place);
+                    live.node.handle_place(peer, at, place);
                 }
                 Action::Read { peer, stream, from, bytes_max, commit_lsn } => {
                     let live = self.live(id).expect("it acts");
