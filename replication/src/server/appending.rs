@@ -11,9 +11,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use cairnlog_engine::{AppendError, Epoch, LsnRange, Ticket};
+use cairnlog_engine::{AppendError, Epoch, InOrder, Lsn, LsnRange, Ticket};
 use tokio::sync::mpsc::{Receiver, channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::session::{answer, failure};
 use super::{Opened, Shared};
@@ -37,6 +37,15 @@ struct Taken {
     ack: Ack,
     epoch: Epoch,
     lsns: LsnRange,
+    /// How the write ends: what the log refuses never had these LSNs, which others then get.
+    written: oneshot::Receiver<Result<Lsn, AppendError>>,
+}
+
+/// Records that are durable here, if their client wants that.
+struct Written {
+    ack: Ack,
+    epoch: Epoch,
+    lsns: LsnRange,
 }
 
 /// Serves a lane that appends, from its first request on.
@@ -51,11 +60,12 @@ pub(super) async fn serve(
     let mut ending = shared.ending.subscribe();
     let mut request = Some(first);
     let mut refused: Option<Failure> = None;
+    let in_order = shared.opened.get().map(|opened| opened.storage.replica().log().in_order());
     while let Some(append) = request {
         let taken = match refused.clone() {
             // What is behind a refused append is not stored in its place.
             Some(failure) => Err(failure),
-            None => take(shared, append).await,
+            None => take(shared, in_order.as_ref(), append).await,
         };
         let taken = match taken {
             Ok(taken) => Waiting::Taken(taken),
@@ -83,7 +93,11 @@ pub(super) async fn serve(
 }
 
 /// Puts records into the log.
-async fn take(shared: &Arc<Shared>, request: Request) -> Result<Taken, Failure> {
+async fn take(
+    shared: &Arc<Shared>,
+    in_order: Option<&InOrder>,
+    request: Request,
+) -> Result<Taken, Failure> {
     let Request::Append { ack, expected_lsn, sequence, records } = request else {
         let text = "a lane that appends does nothing else";
         return Err(failure(Outcome::Final, Reason::Invalid, text));
@@ -92,7 +106,9 @@ async fn take(shared: &Arc<Shared>, request: Request) -> Result<Taken, Failure> 
         let text = "this version does not number the appends of a producer yet";
         return Err(failure(Outcome::Final, Reason::Invalid, text));
     }
-    let opened = shared.opened.get().ok_or_else(|| shared.not_leading())?;
+    let (Some(opened), Some(in_order)) = (shared.opened.get(), in_order) else {
+        return Err(shared.not_leading());
+    };
     let levels = opened.handle.levels();
     let bytes: usize = records.iter().map(|record| record.len() + 8).sum();
     let most = shared.config.engine.inflight_bytes_max / 2;
@@ -101,24 +117,26 @@ async fn take(shared: &Arc<Shared>, request: Request) -> Result<Taken, Failure> 
     let Ok(room) = room else { return Err(shared.not_leading()) };
     let led = levels.borrow().led;
     let Some(epoch) = led else { return Err(shared.not_leading()) };
-    let ticket = submit(opened, &records, expected_lsn, epoch, shared)?;
+    let ticket = submit((opened, in_order), &records, expected_lsn, epoch, shared)?;
     let lsns = ticket.lsns_if_durable();
     // The room is free again when the records are durable, or will never be.
     room.forget();
     let shared = Arc::clone(shared);
+    let (ends, written) = oneshot::channel();
     tokio::spawn(async move {
-        let _ = ticket.await;
+        // Nobody waits for how a buffered append ends.
+        let _ = ends.send(ticket.await);
         if let Some(opened) = shared.opened.get() {
             opened.room.add_permits(usize::try_from(permits).unwrap_or(0));
         }
     });
-    Ok(Taken { ack, epoch, lsns })
+    Ok(Taken { ack, epoch, lsns, written })
 }
 
 fn submit(
-    opened: &Opened,
+    (opened, in_order): (&Opened, &InOrder),
     records: &[Vec<u8>],
-    expected_lsn: Option<cairnlog_engine::Lsn>,
+    expected_lsn: Option<Lsn>,
     epoch: Epoch,
     shared: &Shared,
 ) -> Result<Ticket, Failure> {
@@ -129,23 +147,27 @@ fn submit(
         let text = format!("the next record has LSN {end_lsn}");
         return Err(failure(Outcome::Final, Reason::Unexpected(end_lsn), text));
     }
-    let ticket = replica.log().submit_batch(records).map_err(|error| match error {
-        AppendError::NotLeading => shared.not_leading(),
-        AppendError::Empty
-        | AppendError::RecordTooLarge { .. }
-        | AppendError::BatchTooLarge { .. } => {
-            failure(Outcome::Final, Reason::Invalid, error.to_string())
-        }
-        AppendError::Closed => failure(Outcome::Retryable, Reason::ShuttingDown, error.to_string()),
-        // Of no room on the disk it is known that nothing was stored; of a failed one it is not.
-        AppendError::Poisoned(_) => failure(Outcome::Unknown, Reason::Storage, error.to_string()),
-        _ => failure(Outcome::Retryable, Reason::Storage, error.to_string()),
-    })?;
-    if replica.promised().epoch == epoch {
+    let ticket = in_order.submit_batch(records).map_err(|error| refusal(shared, &error))?;
+    if replica.epoch() == epoch {
         return Ok(ticket);
     }
     let text = "the epoch ended while the records were appended";
     Err(failure(Outcome::Unknown, Reason::NotLeading(None), text))
+}
+
+/// What a client hears of records that the log did not take.
+fn refusal(shared: &Shared, error: &AppendError) -> Failure {
+    let (outcome, reason) = match error {
+        AppendError::NotLeading => return shared.not_leading(),
+        AppendError::Empty
+        | AppendError::RecordTooLarge { .. }
+        | AppendError::BatchTooLarge { .. } => (Outcome::Final, Reason::Invalid),
+        AppendError::Closed => (Outcome::Unknown, Reason::ShuttingDown),
+        // Of no room on the disk it is known that nothing was stored; of a failed one it is not.
+        AppendError::Poisoned(_) => (Outcome::Unknown, Reason::Storage),
+        _ => (Outcome::Retryable, Reason::Storage),
+    };
+    failure(outcome, reason, error.to_string())
 }
 
 /// Answers in the order in which the appends came.
@@ -164,16 +186,32 @@ async fn answer_all(
     while let Some(next) = waiting.recv().await {
         let response = match next {
             Waiting::Failed(failure) => Response::Failed(failure),
-            Waiting::Taken(taken) => reached(&taken, &mut levels, shared.config.node).await,
+            Waiting::Taken(taken) => match written(&shared, taken).await {
+                Ok(taken) => reached(&taken, &mut levels, shared.config.node).await,
+                Err(failure) => Response::Failed(failure),
+            },
         };
         answer(&mut sender, &response).await?;
     }
     sender.finish().await
 }
 
+/// Waits until the write has ended, if its end is waited for at all.
+async fn written(shared: &Shared, taken: Taken) -> Result<Written, Failure> {
+    let Taken { ack, epoch, lsns, written } = taken;
+    if ack != Ack::Buffered {
+        match written.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(refusal(shared, &error)),
+            Err(_) => return Err(refusal(shared, &AppendError::Closed)),
+        }
+    }
+    Ok(Written { ack, epoch, lsns })
+}
+
 /// Waits until records have got as far as they are to.
-async fn reached(taken: &Taken, levels: &mut watch::Receiver<Levels>, own: NodeId) -> Response {
-    let Taken { ack, epoch, lsns } = taken;
+async fn reached(taken: &Written, levels: &mut watch::Receiver<Levels>, own: NodeId) -> Response {
+    let Written { ack, epoch, lsns } = taken;
     let end = lsns.end;
     let there = |levels: &Levels| match ack {
         Ack::Buffered => true,
