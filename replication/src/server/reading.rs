@@ -59,20 +59,21 @@ async fn read(
         let text = "this node has no log yet";
         return Err(Stopped::Failed(failure(Outcome::Retryable, Reason::Busy, text)));
     };
-    if let Some(min_lsn) = wanted.min_lsn {
-        wait_for(opened, min_lsn, wanted.visibility).await;
-    }
+    let ending = shared.ending.subscribe();
     let log = opened.storage.replica().log();
     let mut next = wanted.from.unwrap_or_else(|| log.first_lsn());
     let mut left = wanted.count.unwrap_or(u64::MAX);
     let last = wanted.to.unwrap_or(Lsn::MAX);
-    let ending = shared.ending.subscribe();
     loop {
         if *ending.borrow() {
             let text = "this node is shutting down";
             return Err(Stopped::Failed(failure(Outcome::Retryable, Reason::ShuttingDown, text)));
         }
         let seen = visible(opened, wanted.visibility);
+        if let Some(min_lsn) = wanted.min_lsn.filter(|min_lsn| *min_lsn > seen) {
+            wait(opened, min_lsn, wanted.visibility, sender).await?;
+            continue;
+        }
         let range = log.first_lsn()..seen.max(log.first_lsn());
         if next < range.start || (next > range.end && !wanted.follows) {
             let text = format!("LSN {next} is not in the log, which has {range:?}");
@@ -87,7 +88,7 @@ async fn read(
             if !wanted.follows {
                 return Ok(next);
             }
-            wait_for(opened, next.next(), wanted.visibility).await;
+            wait(opened, next.next(), wanted.visibility, sender).await?;
             continue;
         }
         let records = read_some(shared, next..end, left).await.map_err(Stopped::Failed)?;
@@ -107,15 +108,25 @@ fn visible(opened: &Opened, visibility: Visibility) -> Lsn {
     }
 }
 
+/// The same, unless the client goes.
+async fn wait(
+    opened: &Opened,
+    lsn: Lsn,
+    visibility: Visibility,
+    sender: &mut LaneSender,
+) -> Result<(), Stopped> {
+    tokio::select! {
+        () = wait_for(opened, lsn, visibility) => Ok(()),
+        error = sender.stopped() => Err(Stopped::Gone(error)),
+    }
+}
+
 /// Waits until everything below an LSN may be shown, or a while.
 async fn wait_for(opened: &Opened, lsn: Lsn, visibility: Visibility) {
     let mut levels = opened.handle.levels();
-    while visible(opened, visibility) < lsn {
-        let changed = tokio::time::timeout(LOOK_INTERVAL, levels.changed()).await;
-        if let Ok(Err(_)) = changed {
-            return;
-        }
-    }
+    let there = levels.wait_for(|_| visible(opened, visibility) >= lsn);
+    // What came of it whoever asked looks at.
+    drop(tokio::time::timeout(LOOK_INTERVAL, there).await);
 }
 
 /// Reads records from the front of a range: as many as one answer holds.

@@ -111,6 +111,13 @@ impl LaneSender {
         written.map_err(|error| TransportError::of_write(&error))
     }
 
+    /// Comes back when nobody listens any more, with the reason.
+    pub async fn stopped(&self) -> TransportError {
+        // The code that the other side gave says nothing more.
+        let _ = self.stream.stopped().await;
+        TransportError::Closed("the other side does not listen any more".to_owned())
+    }
+
     /// Says that nothing more comes. Does not wait until the other side has heard it.
     ///
     /// # Errors
