@@ -34,8 +34,12 @@ use peers::Peers;
 
 /// A leader that was not heard for so many heartbeats is missed.
 const MISSED_HEARTBEATS: u32 = 10;
+/// The smallest window to a follower.
+const WINDOW_BYTES_MIN: u64 = 64 << 10;
 /// Lanes of all clients together.
 const LANES_MAX: u32 = 1 << 16;
+/// The log is closed in so long, or not waited for.
+const END_MAX: Duration = Duration::from_secs(40);
 /// At the end clients get their last answers for so long.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// The loop looks around ten times a second; one that has not for so long is stuck.
@@ -173,6 +177,10 @@ impl Server {
     /// # Errors
     /// See [`ServerError`]. Needs a multi-threaded runtime of tokio.
     pub async fn start(config: ServerConfig) -> Result<Server, ServerError> {
+        if config.window_bytes < WINDOW_BYTES_MIN {
+            let text = format!("the window is below {WINDOW_BYTES_MIN} bytes");
+            return Err(ServerError::Config(text));
+        }
         let has_peers = !config.peers.is_empty();
         if has_peers && !config.peers.contains_key(&config.node) {
             let text = format!("the peers do not include this node, {}", config.node);
@@ -259,7 +267,10 @@ impl Server {
             }
             storage.map_or(Ok(()), close)
         });
-        Ok(ended.await.map_err(std::io::Error::other)??)
+        // A disk that does not answer keeps nobody here.
+        let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let ended = tokio::time::timeout(END_MAX, ended).await.map_err(late)?;
+        Ok(ended.map_err(std::io::Error::other)??)
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cairnlog_engine::{Epoch, Lsn, Place};
+use cairnlog_engine::{AppendError, Epoch, Lsn, Place};
 use tokio::sync::{oneshot, watch};
 
 use super::levels::Levels;
@@ -35,6 +35,12 @@ use crate::protocol::view::RoleKind;
 /// The loop looks around at least so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Pieces of a leader's log are written together up to so many bytes.
+const GATHER_BYTES: usize = 1 << 20;
+/// Pieces are sent in frames of at most so many bytes, or of one batch.
+const PIECE_BYTES_MAX: u64 = 4 << 20;
+/// After what could not be done with the log, whoever asks again waits so long.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// Between two attempts to lead by itself.
 const STAND_AGAIN_MS: u64 = 2000;
 
@@ -76,9 +82,9 @@ pub enum Event {
     /// The log has grown, has become durable, or has failed.
     Moved,
     /// An operation has ended.
-    Ended(Result<Option<Done>, StorageError>),
+    Ended(Result<Done, StorageError>),
     /// A place was looked for.
-    Placed(NodeId, Result<Option<Place>, StorageError>),
+    Placed(NodeId, (u64, u64), Result<Option<Place>, StorageError>),
     /// Segments were read.
     Read(ReadAsked, Result<Option<Piece>, StorageError>),
     /// This node is to lead; the answer is the epoch, or why it does not.
@@ -217,15 +223,39 @@ fn spawn_disk(
 ) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("cairnlog-disk".to_owned());
     thread.spawn(move || {
-        for operation in asked {
-            let ended = storage.start(operation);
+        let mut next = None;
+        while let Some(operation) = next.take().or_else(|| asked.recv().ok()) {
+            let operation = match operation {
+                Operation::Append(bytes) => {
+                    let all;
+                    (all, next) = gather(bytes, &asked);
+                    Operation::Append(all)
+                }
+                other => other,
+            };
+            let ended = storage.run(operation);
             let failed = ended.is_err();
+            if matches!(ended, Ok(Done::Refused | Done::Cut(_, false))) {
+                std::thread::sleep(REFUSED_PAUSE);
+            }
             if events.send(Event::Ended(ended)).is_err() || failed {
                 return;
             }
         }
     })?;
     Ok(())
+}
+
+/// What has come while the disk was busy is one write: the pieces, and the operation behind them.
+fn gather(mut bytes: Vec<u8>, asked: &Receiver<Operation>) -> (Vec<u8>, Option<Operation>) {
+    while bytes.len() < GATHER_BYTES {
+        match asked.try_recv() {
+            Ok(Operation::Append(more)) => bytes.extend_from_slice(&more),
+            Ok(other) => return (bytes, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (bytes, None)
 }
 
 fn spawn_catch_up(
@@ -243,9 +273,13 @@ fn spawn_catch_up(
                 }
                 Lookup::Place(peer, at) => {
                     let place = storage.replica().place_at(at);
-                    Event::Placed(peer, place.map_err(StorageError::from))
+                    Event::Placed(peer, at, place.map_err(StorageError::from))
                 }
             };
+            if let Event::Read(_, Err(_)) | Event::Placed(_, _, Err(_)) = &found {
+                // A disk that fails is not asked as often as the network can.
+                std::thread::sleep(REFUSED_PAUSE);
+            }
             if events.send(found).is_err() {
                 return;
             }
@@ -279,16 +313,21 @@ impl Driver {
     /// Without anybody who names a leader, the one that was named last stands again when it comes back, unless another
     /// one was named meanwhile; and of a cluster that never had one the first node does.
     fn stand_again(&mut self, now_ms: u64) {
-        if self.node.role() != RoleKind::Follower || now_ms < self.next_stand_ms {
+        let is_idle = self.node.role() == RoleKind::Follower && self.node.leader().is_none();
+        if !is_idle || now_ms < self.next_stand_ms || self.node.has_seen_later() {
             return;
         }
+        let members = self.node.peers().iter().filter(|peer| peer.counts).count();
         let peers = || self.links.keys().filter_map(|peer| self.node.summary_of(*peer));
         let stands = self.node.promised();
         let is_named = if stands.leader.node == 0 {
             // Nobody was named since there is a cluster. All of them, for one that is away may have been.
-            self.node.is_first_of(1 + peers().count())
+            self.node.is_first_of(1 + members)
         } else {
-            stands.leader.node == self.own.get() && self.node.is_seal_quorum(1 + peers().count())
+            // Of two the other one is a seal quorum by itself: it is heard all the same.
+            stands.leader.node == self.own.get()
+                && self.node.is_seal_quorum(1 + members)
+                && (members > 0 || self.node.is_first_of(1))
         };
         if is_named && peers().all(|summary| summary.promised.epoch <= stands.epoch) {
             self.node.stand(now_ms);
@@ -323,8 +362,12 @@ impl Driver {
             }
             Event::Moved => self.handle_moved()?,
             Event::Ended(ended) => self.handle_ended(ended?),
-            Event::Placed(peer, place) => self.node.handle_place(peer, place.unwrap_or(None)),
-            Event::Read(asked, piece) => self.handle_read(asked, piece.unwrap_or(None)),
+            Event::Placed(peer, at, place) => match place {
+                Ok(place) => self.node.handle_place(peer, at, place),
+                Err(_) => self.node.begin_again(peer, &self.mine),
+            },
+            Event::Read(asked, Ok(piece)) => self.handle_read(asked, piece),
+            Event::Read(asked, Err(_)) => self.node.begin_again(asked.peer, &self.mine),
             Event::Stand(answer) => {
                 self.standing = Some(answer);
                 self.node.stand(self.now_ms());
@@ -385,20 +428,25 @@ impl Driver {
         self.moved.store(false, Ordering::Release);
         self.storage.check()?;
         self.node.handle_more();
+        self.note_durable();
+        Ok(())
+    }
+
+    fn note_durable(&mut self) {
         let durable = self.storage.replica().durable_place();
         if durable != self.durable {
             self.durable = durable;
-            if self.node.role() == RoleKind::Candidate {
+            if self.node.needs_summary() {
                 self.mine = self.storage.summary();
             }
             self.node.handle_durable(durable, &self.mine);
         }
-        Ok(())
     }
 
-    fn handle_ended(&mut self, done: Option<Done>) {
-        let Some(done) = done else { return };
-        self.mine = self.storage.summary();
+    fn handle_ended(&mut self, done: Done) {
+        if !matches!(done, Done::Durable(_)) {
+            self.mine = self.storage.summary();
+        }
         match done {
             Done::Promised(promise) => {
                 self.durable = self.mine.end;
@@ -408,7 +456,8 @@ impl Driver {
                 self.durable = self.mine.end;
                 self.node.handle_cut(stream, done);
             }
-            Done::Durable(place) => self.node.handle_durable(place, &self.mine),
+            // As far as that is by now: an older place must not come behind a newer one.
+            Done::Durable(_) => self.note_durable(),
             Done::Refused => self.node.handle_append_failed(),
             Done::Began(promise, place) => {
                 self.durable = place;
@@ -439,12 +488,12 @@ impl Driver {
                         link.send(message);
                     }
                 }
-                Action::Promise(promise) => self.ask(Operation::Promise(promise)),
-                Action::Cut { stream, at } => self.ask(Operation::Cut(stream, at)),
-                Action::Append { bytes } => self.ask(Operation::Append(bytes)),
-                Action::Begin(promise) => self.ask(Operation::Begin(promise)),
+                Action::Promise(promise) => self.ask(Operation::Promise(promise))?,
+                Action::Cut { stream, at } => self.ask(Operation::Cut(stream, at))?,
+                Action::Append { bytes } => self.ask(Operation::Append(bytes))?,
+                Action::Begin(promise) => self.ask(Operation::Begin(promise))?,
                 Action::StopLeading => self.storage.replica().follow(),
-                Action::FindPlace { peer, at } => self.look_up(Lookup::Place(peer, at)),
+                Action::FindPlace { peer, at } => self.look_up(Lookup::Place(peer, at))?,
                 Action::Read { peer, stream, from, bytes_max, commit_lsn } => {
                     let asked = ReadAsked { peer, stream, from, bytes_max, commit_lsn };
                     self.read(asked)?;
@@ -456,21 +505,21 @@ impl Driver {
         Ok(())
     }
 
-    fn ask(&self, operation: Operation) {
-        // The thread ends only after it has said that the disk failed.
-        let _ = self.operations.send(operation);
+    fn ask(&self, operation: Operation) -> Result<(), StorageError> {
+        self.operations.send(operation).map_err(|_| ended())
     }
 
-    fn look_up(&self, lookup: Lookup) {
-        let _ = self.lookups.send(lookup);
+    fn look_up(&self, lookup: Lookup) -> Result<(), StorageError> {
+        self.lookups.send(lookup).map_err(|_| ended())
     }
 
     /// From memory at once, from segments in a while.
     fn read(&mut self, asked: ReadAsked) -> Result<(), StorageError> {
+        let asked = ReadAsked { bytes_max: asked.bytes_max.min(PIECE_BYTES_MAX), ..asked };
         let bytes_max = usize::try_from(asked.bytes_max).unwrap_or(usize::MAX);
         match self.storage.read_memory(asked.from, bytes_max) {
             Some(piece) => self.handle_read(asked, piece),
-            None => self.look_up(Lookup::Read(asked)),
+            None => self.look_up(Lookup::Read(asked))?,
         }
         Ok(())
     }
@@ -524,4 +573,9 @@ impl Driver {
         let seen = self.snapshot.seen(&self.node, now_ms, self.out_of_service_ms, end);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
+}
+
+/// A thread that serves the loop is gone: it panicked, or has said why before.
+fn ended() -> StorageError {
+    StorageError::Append(AppendError::Closed)
 }

@@ -126,27 +126,13 @@ impl Storage {
         Ok(self.replica.log().set_cell(&super::members::encode(members))?)
     }
 
-    /// Begins an operation: what is appended becomes durable later, in the order of the operations, of which
-    /// [`Replica::notify`] tells; everything else is carried out as by [`Storage::run`].
-    ///
-    /// # Errors
-    /// When the disk fails, see [`StorageError`].
-    pub fn start(&self, operation: Operation) -> Result<Option<Done>, StorageError> {
-        let Operation::Append(bytes) = operation else { return self.run(operation).map(Some) };
-        match self.replica.submit_raw(&bytes) {
-            Ok(_) => Ok(None),
-            Err(RawError::Append(error)) => Err(error.into()),
-            Err(_) => Ok(Some(Done::Refused)),
-        }
-    }
-
     /// Carries out an operation.
     ///
     /// # Errors
     /// When the disk fails, see [`StorageError`].
     pub fn run(&self, operation: Operation) -> Result<Done, StorageError> {
         match operation {
-            Operation::Promise(promise) => match self.replica.promise(promise) {
+            Operation::Promise(promise) => match self.promise(promise) {
                 Ok(()) => Ok(Done::Promised(promise)),
                 // The node asks for growing promises only.
                 Err(PromiseError::Promised(stands)) => Ok(Done::Promised(stands)),
@@ -161,7 +147,8 @@ impl Storage {
             },
             Operation::Append(bytes) => match self.replica.append_raw(&bytes) {
                 Ok(()) => Ok(Done::Durable(self.replica.durable_place())),
-                Err(RawError::Append(error)) => Err(error.into()),
+                // A full disk, among others, may have room later.
+                Err(RawError::Append(error)) if is_final(&error) => Err(error.into()),
                 Err(_) => Ok(Done::Refused),
             },
             Operation::Begin(promise) => self.begin(promise),
@@ -169,6 +156,15 @@ impl Storage {
                 self.replica.log().sync()?;
                 Ok(Done::Durable(self.replica.durable_place()))
             }
+        }
+    }
+
+    /// Records that the log refused, for want of room perhaps, are heard of once, by whoever syncs next; they are no
+    /// reason not to promise.
+    fn promise(&self, promise: Promise) -> Result<(), PromiseError> {
+        match self.replica.promise(promise) {
+            Err(PromiseError::Append(error)) if !is_final(&error) => self.replica.promise(promise),
+            promised => promised,
         }
     }
 
@@ -181,7 +177,7 @@ impl Storage {
                 ticket.wait()?;
                 Ok(Done::Began(promise, self.replica.durable_place()))
             }
-            Err(PromiseError::Append(error)) => Err(error.into()),
+            Err(PromiseError::Append(error)) if is_final(&error) => Err(error.into()),
             Err(PromiseError::Change(error)) => Err(error.into()),
             Err(_) => Ok(Done::NotBegun),
         }
@@ -234,4 +230,9 @@ impl Storage {
         let raw = reader.ok_or(gone)?.next(bytes_max)?;
         Ok(raw.map(|raw| Piece { end: raw.end, bytes: raw.bytes }))
     }
+}
+
+/// Whether nothing more can be appended in this life.
+fn is_final(error: &AppendError) -> bool {
+    matches!(error, AppendError::Poisoned(_) | AppendError::Closed)
 }
