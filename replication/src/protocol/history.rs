@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use cairnlog_engine::{BegunEpoch, Lsn, Place, Promise};
+use cairnlog_engine::{BegunEpoch, Epoch, Lsn, Place, Promise};
 
 use super::node_id::NodeId;
 
@@ -73,7 +73,8 @@ pub fn common_place(one: &Summary, other: &Summary) -> Option<(u64, u64)> {
     if one.log_id != other.log_id {
         return None;
     }
-    let is_empty = |summary: &Summary| summary.end == Place::START;
+    // There may be the header of its first segment.
+    let is_empty = |summary: &Summary| summary.end.epoch == Epoch::NONE;
     if is_empty(one) || is_empty(other) {
         return Some((0, 0));
     }
@@ -89,7 +90,6 @@ pub fn common_place(one: &Summary, other: &Summary) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairnlog_engine::Epoch;
     use cairnlog_engine::format::batch::EpochStart;
 
     /// A log with these epochs: number, whose, how long.
@@ -130,6 +130,9 @@ mod tests {
         assert_eq!(common(&whole, &log(&[(1, 7, 4), (2, 8, 1)])), Some(512 * 6));
         assert_eq!(common(&whole, &log(&[(1, 7, 1)])), Some(512 * 2));
         assert_eq!(common(&whole, &log(&[])), Some(0));
+        let mut header = log(&[]);
+        (header.end.segment, header.end.offset) = (1, 512);
+        assert_eq!(common(&whole, &header), Some(0), "no batch is durable behind the header");
         // Another one led in between, or went on alone, or longer.
         assert_eq!(common(&whole, &log(&[(1, 7, 4), (3, 9, 50)])), Some(512 * 5));
         assert_eq!(common(&whole, &log(&[(1, 7, 9)])), Some(512 * 5));
