@@ -236,3 +236,7 @@ impl Storage {
 fn is_final(error: &AppendError) -> bool {
     matches!(error, AppendError::Poisoned(_) | AppendError::Closed)
 }
+
+#[cfg(test)]
+#[path = "storage_tests.rs"]
+mod tests;

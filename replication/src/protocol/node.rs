@@ -4,7 +4,8 @@
 //! come in by `handle_*`, what has to be done goes out by [`Node::poll_action`]. What each role does is in
 //! `standing`, `leading` and `following`.
 //!
-//! Invariants, looked for in simulated clusters by `no_promise_is_broken` in tests/cluster.rs
+//! Invariants, looked for in simulated clusters by `no_promise_is_broken` in tests/cluster.rs, and in one node by
+//! `a_promise_is_answered_when_it_is_durable` and `nothing_of_an_earlier_epoch_is_taken`
 //!  N1. A promise is sent only after it is durable, and nothing of an earlier epoch is taken from the moment
 //!      it is asked for.
 //!  N2. Only the leader that the newest promise names is followed.
@@ -556,6 +557,9 @@ impl Node {
     }
 }
 
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod rules;
 #[cfg(test)]
 #[path = "node_tests.rs"]
 mod tests;

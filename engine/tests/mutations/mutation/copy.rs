@@ -1,4 +1,4 @@
-//! A copy of the engine that can be broken.
+//! A copy of a package that can be broken.
 //!
 //! Owns the copy and how its tests are built. Does not know what is broken in it, nor how the tests end.
 
@@ -6,42 +6,56 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Edit, INTERLEAVINGS};
+use super::{Edit, INTERLEAVINGS, Subject, UNIT};
 
-/// A copy of the engine that can be broken.
+/// A copy of a package that can be broken, with the packages that it is made of.
 pub(super) struct Copy {
+    subject: &'static Subject,
     folder: PathBuf,
 }
 
 impl Copy {
     /// With the test binaries of these names.
-    pub(super) fn make<'a>(tests: impl Iterator<Item = &'a str>) -> Copy {
-        let engine = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations");
-        let copy = Copy { folder };
-        let _ = fs::remove_dir_all(copy.folder.join("engine"));
-        copy_folder(&engine.join("src"), &copy.folder.join("engine/src"));
-        copy_folder(&engine.join("tests/common"), &copy.folder.join("engine/tests/common"));
-        for name in tests.filter(|name| *name != INTERLEAVINGS) {
-            let folder = engine.join("tests").join(name);
-            if folder.is_dir() {
-                copy_folder(&folder, &copy.folder.join("engine/tests").join(name));
-            } else {
-                let name = format!("tests/{name}.rs");
-                copy.write(&format!("engine/{name}"), &read(&engine.join(&name)));
+    pub(super) fn make<'a>(
+        subject: &'static Subject,
+        tests: impl Iterator<Item = &'a str>,
+    ) -> Copy {
+        let root = subject.root();
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutations-{}", subject.folder));
+        let copy = Copy { subject, folder };
+        let packages = || [subject.folder].into_iter().chain(subject.made_of.iter().copied());
+        for package in packages() {
+            let _ = fs::remove_dir_all(copy.folder.join(package));
+            copy_folder(&root.join(package).join("src"), &copy.folder.join(package).join("src"));
+            for entry in fs::read_dir(root.join(package)).expect("a package") {
+                let name = entry.expect("an entry of a package").file_name();
+                let name = format!("{package}/{}", name.to_string_lossy());
+                if name.ends_with(".md") || name.ends_with(".toml") {
+                    copy.write(&name, &read(&root.join(&name)));
+                }
             }
         }
-        // The only unit tests that want a crate which the copy is built faster without.
-        copy.write("engine/src/format/batch_tests.rs", "");
-        copy.write("engine/FORMAT.md", &read(&engine.join("FORMAT.md")));
-        let manifest = read(&engine.join("Cargo.toml"));
-        copy.write("engine/Cargo.toml", &manifest.replace("proptest.workspace = true", ""));
-        let root = engine.join("..");
+        for name in tests.filter(|name| ![INTERLEAVINGS, UNIT].contains(name)).chain(["common"]) {
+            let folder = format!("{}/tests/{name}", subject.folder);
+            let file = format!("{folder}.rs");
+            if root.join(&folder).is_dir() {
+                copy_folder(&root.join(&folder), &copy.folder.join(&folder));
+            } else if root.join(&file).is_file() {
+                copy.write(&file, &read(&root.join(&file)));
+            }
+        }
+        for (name, starts) in subject.without {
+            let is_kept = |line: &&str| !starts.iter().any(|start| line.starts_with(start));
+            let text = read(&copy.folder.join(name));
+            copy.write(name, &text.lines().filter(is_kept).collect::<Vec<_>>().join("\n"));
+        }
+        let members: Vec<_> = packages().map(|package| format!("\"{package}\"")).collect();
         let lines = read(&root.join("Cargo.toml"));
         let lines = lines.lines().filter(|line| !line.starts_with("default-members"));
         let lines = lines.map(|line| match line.starts_with("members") {
-            true => "members = [\"engine\"]",
-            false => line,
+            true => format!("members = [{}]", members.join(", ")),
+            false => line.to_owned(),
         });
         copy.write("Cargo.toml", &lines.collect::<Vec<_>>().join("\n"));
         copy.write("Cargo.lock", &read(&root.join("Cargo.lock")));
@@ -63,7 +77,7 @@ impl Copy {
     ) -> Result<PathBuf, String> {
         let mut before = Vec::new();
         for (file, find, put) in edits {
-            let name = format!("engine/src/{file}");
+            let name = format!("{}/src/{file}", self.subject.folder);
             let text = read(&self.folder.join(&name));
             self.write(&name, &text.replacen(find, put, 1));
             before.push((name, text));
@@ -84,14 +98,20 @@ impl Copy {
 
     fn cargo(&self, test: &str) -> Result<String, String> {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["test", "--no-run", "--offline", "-p", "cairnlog-engine"]);
+        cargo.args(["test", "--no-run", "--offline", "-p", self.subject.package]);
         cargo.args(["--no-default-features", "--features", "sim"]);
         let mut target = "target";
-        if test == INTERLEAVINGS {
-            target = "target-shuttle";
-            cargo.arg("--lib").env("RUSTFLAGS", "--cfg shuttle");
-        } else {
-            cargo.args(["--test", test]);
+        match test {
+            INTERLEAVINGS => {
+                target = "target-shuttle";
+                cargo.arg("--lib").env("RUSTFLAGS", "--cfg shuttle");
+            }
+            UNIT => {
+                cargo.arg("--lib");
+            }
+            _ => {
+                cargo.args(["--test", test]);
+            }
         }
         cargo.arg("--target-dir").arg(self.folder.join(target)).current_dir(&self.folder);
         cargo.env("CARGO_TERM_COLOR", "never").env("CARGO_INCREMENTAL", "1");

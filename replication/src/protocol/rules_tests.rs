@@ -1,0 +1,237 @@
+//! A node alone: what simulated clusters see too seldom, or never, because every node in them is an honest one.
+
+use std::collections::BTreeMap;
+
+use cairnlog_engine::{Epoch, LeaderId, Lsn, Place, Promise};
+
+use super::{Action, Node, Settings};
+use crate::protocol::history::Summary;
+use crate::protocol::message::Message;
+use crate::protocol::node_id::NodeId;
+
+/// Of a directory that is no member.
+const STRANGE: u128 = 99;
+
+fn node(number: u64) -> NodeId {
+    NodeId::new(number).expect("not 0")
+}
+
+fn promise(epoch: u64, number: u64) -> Promise {
+    let leader = LeaderId { node: number, incarnation: number.into(), nonce: 1 };
+    Promise { epoch: Epoch::new(epoch), leader }
+}
+
+fn place(offset: u64, epoch: u64) -> Place {
+    Place { segment: 1, offset, lsn: Lsn::new(offset), epoch: Epoch::new(epoch), link: 5 }
+}
+
+fn summary(incarnation: u128, promised: Promise, end: Place) -> Summary {
+    Summary {
+        log_id: 1,
+        lineage_id: 2,
+        incarnation,
+        start_counter: 1,
+        promised,
+        epochs: Vec::new(),
+        end,
+        first_lsn: Lsn::FIRST,
+        commit_lsn: Lsn::NONE,
+        members: BTreeMap::new(),
+    }
+}
+
+/// The first of three, with such a log, and the others have said hello.
+fn first(mine: &Summary) -> Node {
+    let leader = LeaderId { node: 1, incarnation: mine.incarnation, nonce: 1 };
+    let settings = Settings {
+        node: node(1),
+        leader,
+        members: (1..=3).map(|number| (node(number), number.into())).collect(),
+        window_bytes: 4096,
+        heartbeat_interval_ms: 50,
+        standing_ms_max: 1000,
+    };
+    let mut first = Node::new(settings, mine);
+    for peer in [2, 3] {
+        first.handle_connected(node(peer), mine);
+        let theirs = summary(peer.into(), Promise::default(), Place::START);
+        let hello = Message::Hello { summary: theirs, asks: false };
+        first.handle_message(0, node(peer), hello, mine);
+    }
+    actions(&mut first);
+    first
+}
+
+fn actions(node: &mut Node) -> Vec<Action> {
+    std::iter::from_fn(|| node.poll_action()).collect()
+}
+
+/// What is sealed to somebody.
+fn sealed(actions: &[Action]) -> Vec<(u64, Promise)> {
+    let sealed = |action: &Action| match action {
+        Action::Send { to, message: Message::Sealed { promised, .. } } => {
+            Some((to.get(), *promised))
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(sealed).collect()
+}
+
+fn begins(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Begin(_)))
+}
+
+/// N1.
+#[test]
+fn a_promise_is_answered_when_it_is_durable() {
+    let mine = summary(1, Promise::default(), Place::START);
+    let mut first = first(&mine);
+    let asked = promise(4, 2);
+    for _ in 0..2 {
+        first.handle_message(0, node(2), Message::Seal(asked), &mine);
+    }
+    assert_eq!(actions(&mut first), [Action::Promise(asked)], "and no answer yet");
+    let mine = Summary { promised: asked, ..mine };
+    first.handle_promised(asked, &mine);
+    assert_eq!(sealed(&actions(&mut first)), [(2, asked)]);
+    first.handle_message(0, node(2), Message::Seal(asked), &mine);
+    assert_eq!(sealed(&actions(&mut first)), [(2, asked)], "the same again");
+}
+
+#[test]
+fn an_epoch_is_promised_once() {
+    let (given, other) = (promise(4, 2), promise(4, 3));
+    let mine = summary(1, given, Place::START);
+    let mut first = first(&mine);
+    first.handle_message(0, node(3), Message::Seal(other), &mine);
+    let said = actions(&mut first);
+    assert_eq!((sealed(&said), said.len()), (vec![(3, given)], 1));
+}
+
+#[test]
+fn a_later_life_takes_a_later_epoch() {
+    let mut before = promise(4, 1);
+    before.leader.nonce = 7;
+    let mine = summary(1, before, place(512, 4));
+    let mut first = first(&mine);
+    first.stand(0);
+    assert_eq!(actions(&mut first), [Action::Promise(promise(5, 1))]);
+}
+
+/// One that stands, and has promised itself epoch 4.
+fn standing() -> (Node, Summary) {
+    let mine = summary(1, Promise::default(), Place::START);
+    let mut first = first(&mine);
+    first.see(Epoch::new(3));
+    first.stand(0);
+    let mine = Summary { promised: promise(4, 1), ..mine };
+    first.handle_promised(promise(4, 1), &mine);
+    assert!(!begins(&actions(&mut first)), "one of three");
+    (first, mine)
+}
+
+#[test]
+fn only_members_seal() {
+    let (mut first, mine) = standing();
+    let promised = promise(4, 1);
+    let theirs = |incarnation| summary(incarnation, promised, Place::START);
+    let seals = |incarnation| Message::Sealed { promised, summary: theirs(incarnation) };
+    first.handle_message(0, node(2), seals(STRANGE), &mine);
+    assert!(!begins(&actions(&mut first)), "its directory may have forgotten something");
+    first.handle_message(0, node(3), seals(3), &mine);
+    assert!(begins(&actions(&mut first)));
+}
+
+#[test]
+fn a_stranger_promises_nothing() {
+    let mine = summary(STRANGE, Promise::default(), Place::START);
+    let mut first = first(&mine);
+    first.handle_message(0, node(2), Message::Seal(promise(4, 2)), &mine);
+    first.stand(0);
+    assert_eq!(actions(&mut first), []);
+}
+
+/// A stream to the second, whose directory this is: has its own start, and then its end, when it is ready and
+/// has acknowledged all.
+fn commits(incarnation: u128) -> Vec<Lsn> {
+    let (mut first, mine) = standing();
+    let promised = promise(4, 1);
+    let theirs = |incarnation| summary(incarnation, promised, Place::START);
+    first.handle_message(0, node(3), Message::Sealed { promised, summary: theirs(3) }, &mine);
+    let end = place(1024, 4);
+    let mine = Summary { end, ..mine };
+    first.handle_began(0, promised, &mine);
+    first.handle_durable(end, &mine);
+    let hello = Message::Hello { summary: theirs(incarnation), asks: false };
+    first.handle_message(0, node(2), hello, &mine);
+    first.handle_place(node(2), (0, 0), Some(Place::START));
+    first.handle_message(0, node(2), Message::Ready { stream: 1 }, &mine);
+    first.handle_sent(node(2), 1, Some((end, 1024)));
+    first.handle_message(0, node(2), Message::Ack { stream: 1, durable: end }, &mine);
+    let commit = |action: &Action| match action {
+        Action::Commit(lsn) => Some(*lsn),
+        _ => None,
+    };
+    actions(&mut first).iter().filter_map(commit).collect()
+}
+
+#[test]
+fn only_acks_of_members_count() {
+    assert_eq!(commits(2), [Lsn::new(1024)]);
+    assert_eq!(commits(STRANGE), []);
+}
+
+#[test]
+fn a_replica_is_ready_when_its_cut_is_done() {
+    let promised = promise(4, 2);
+    let mine = summary(1, promised, place(4096, 3));
+    let mut first = first(&mine);
+    let at = place(512, 2);
+    first.handle_message(0, node(2), Message::Stream { stream: 6, promised, at }, &mine);
+    assert_eq!(actions(&mut first), [Action::Cut { stream: 6, at }]);
+    first.handle_cut(6, true);
+    let message = Message::Ready { stream: 6 };
+    assert_eq!(actions(&mut first), [Action::Send { to: node(2), message }]);
+}
+
+/// What is committed, for instance.
+#[test]
+fn a_cut_may_be_refused() {
+    let promised = promise(4, 2);
+    let mine = summary(1, promised, place(4096, 3));
+    let mut first = first(&mine);
+    let at = place(512, 2);
+    first.handle_message(0, node(2), Message::Stream { stream: 6, promised, at }, &mine);
+    first.handle_cut(6, false);
+    let message = Message::Unready { stream: 6 };
+    let unready = Action::Send { to: node(2), message };
+    assert_eq!(actions(&mut first), [Action::Cut { stream: 6, at }, unready]);
+}
+
+/// One that follows the second in epoch 4, promises epoch 5 to the third, and hears this of the second.
+fn hears_of_the_old_leader(message: Message) -> Vec<Action> {
+    let old = promise(4, 2);
+    let at = place(512, 4);
+    let mine = summary(1, old, at);
+    let mut first = first(&mine);
+    first.handle_message(0, node(2), Message::Stream { stream: 6, promised: old, at }, &mine);
+    first.handle_cut(6, true);
+    first.handle_message(0, node(3), Message::Seal(promise(5, 3)), &mine);
+    actions(&mut first);
+    first.handle_message(0, node(2), message, &mine);
+    actions(&mut first)
+}
+
+/// N1, N2.
+#[test]
+fn nothing_of_an_earlier_epoch_is_taken() {
+    let (promised, at, end) = (promise(4, 2), place(512, 4), place(1024, 4));
+    let commit_lsn = end.lsn;
+    let batches = Message::Batches { stream: 6, after: (1, 512), end, commit_lsn, bytes: vec![1] };
+    assert_eq!(hears_of_the_old_leader(batches), []);
+    let fenced = Action::Send { to: node(2), message: Message::Fenced(promise(5, 3)) };
+    let stream = Message::Stream { stream: 7, promised, at };
+    assert_eq!(hears_of_the_old_leader(stream), std::slice::from_ref(&fenced));
+    let heartbeat = Message::Heartbeat { promised, commit_lsn, sequence: 1 };
+    assert_eq!(hears_of_the_old_leader(heartbeat), [fenced]);
+}
