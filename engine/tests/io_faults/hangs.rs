@@ -18,6 +18,8 @@ const RECORD_BYTES: usize = 3000;
 const DEADLINE_MS: u32 = 40;
 /// Long enough, on a busy machine, for whatever comes at all.
 const A_WHILE: Duration = Duration::from_secs(3);
+/// So often is tried what depends on which of two threads comes first.
+const ATTEMPTS: u32 = 100;
 
 fn config() -> Config {
     let mut config = Config::with_segment_bytes(64 << 10);
@@ -262,7 +264,7 @@ fn d19_a_log_whose_background_work_hangs_can_be_closed() {
 /// give; and there is no deadline here that could end that wait.
 #[test]
 fn a_durable_record_is_not_kept_waiting_for_the_next_segment() {
-    for _ in 0..10 {
+    for _ in 0..ATTEMPTS {
         let mut config = config();
         (config.parity, config.scrub_bytes_per_second) = (false, 0);
         config.stall_deadline_ms = 0;

@@ -49,6 +49,8 @@ pub(super) const INTERLEAVINGS: &str = "interleavings";
 /// Not a test binary but the unit tests.
 pub(super) const UNIT: &str = "unit";
 
+/// A test of threads may miss by chance what it notices nearly always: so often may it try.
+const ATTEMPTS: usize = 3;
 /// A test that runs longer hangs, which is noticed too.
 const TEST_SECONDS_MAX: u64 = 90;
 
@@ -96,7 +98,8 @@ impl Subject {
             let mut missed = Vec::new();
             for (mutation, binary) in receive {
                 let start = Instant::now();
-                let by = self.noticed(&binary, parts(mutation.test).1);
+                let name = parts(mutation.test).1;
+                let by = (0..ATTEMPTS).find_map(|_| self.noticed(&binary, name));
                 fs::remove_file(binary).expect("a binary is removed");
                 let seconds = start.elapsed().as_secs();
                 println!("{} ({seconds} s): {}", mutation.what, by.as_deref().unwrap_or("MISSED"));
