@@ -4,7 +4,7 @@
 //!
 //! Invariants
 //!  K1. Records come in order, each of a batch that is whole; what is damaged is an error, never left out in
-//!      silence.                              test `a_fork_shows_what_was_given_up` in tests/truncate
+//!      silence.                              test `a_fork_shows_what_was_given_up` in tests/fork
 //!
 //! Bounds: one batch in memory.
 

@@ -1,8 +1,8 @@
 //! The node as a state machine: no I/O, no clock, no randomness.
 //!
 //! [`node::Node`] takes messages, ends of disk operations and times, and says what has to be done;
-//! [`message::Message`] is what nodes say to each other; [`history`] finds where two logs part; [`quorum`]
-//! says how many replicas it takes.
+//! [`message::Message`] is what nodes say to each other; [`founding`] says how a cluster comes to be, [`history`]
+//! where two logs part, [`quorum`] how many replicas it takes, and [`view`] what a node is, from outside.
 #![doc = include_str!("../../PROTOCOL.md")]
 
 mod following;

@@ -1,4 +1,4 @@
-//! Names of nodes and of their directories.
+//! Names of nodes.
 
 use std::fmt;
 
@@ -27,13 +27,4 @@ impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// A replica: a node with one directory. A node whose disk was wiped is another replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplicaId {
-    /// The node.
-    pub node: NodeId,
-    /// The directory, by the random number that was made with it.
-    pub incarnation: u128,
 }

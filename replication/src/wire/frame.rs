@@ -402,6 +402,7 @@ mod tests {
         assert_eq!(length([0xff; 4]), Err(Fault::Field));
     }
 
+    /// I3.
     #[test]
     fn a_count_is_not_believed() {
         let hello = encode(&messages()[0]);
