@@ -29,7 +29,6 @@ use crate::driver::storage::{Storage, StorageError};
 use crate::protocol::node_id::NodeId;
 use crate::status::{FollowerStatus, Role, Status};
 use crate::transport::{Endpoint, Limits, Security, TransportError};
-use crate::wire::request::Ack;
 use peers::Peers;
 
 /// A leader that was not heard for so many heartbeats is missed.
@@ -61,8 +60,6 @@ pub struct ServerConfig {
     pub tls_folder: Option<PathBuf>,
     /// Of the log.
     pub engine: Config,
-    /// For clients that do not say.
-    pub default_ack: Ack,
     /// Between two heartbeats of a leader. Default: 100 ms.
     pub heartbeat_interval: Duration,
     /// Bytes on their way to one follower. Default: 16 MiB.
@@ -86,7 +83,6 @@ impl ServerConfig {
             peers: BTreeMap::new(),
             tls_folder: None,
             engine: Config::default(),
-            default_ack: Ack::Quorum,
             heartbeat_interval: Duration::from_millis(100),
             window_bytes: 16 << 20,
             bandwidth_bytes_per_second: 125_000_000,

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use cairnlog_replication::protocol::node_id::NodeId;
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::Ack;
 use super::limits::Limits;
 use super::place::parse_address;
 use super::values::{Switch, parse_bytes};
@@ -66,9 +65,6 @@ pub(crate) struct ServeArgs {
     /// Who says which node leads.
     #[arg(long, value_enum, default_value_t = Coordination::Manual, env = "CAIRNLOG_COORDINATION")]
     pub(crate) coordination: Coordination,
-    /// When a record counts as acknowledged, for clients that do not say. [default: quorum]
-    #[arg(long, value_enum, env = "CAIRNLOG_ACK")]
-    pub(crate) ack: Option<Ack>,
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[command(flatten)]

@@ -18,9 +18,6 @@ pub(super) fn of(args: &ServeArgs) -> Result<ServerConfig, Failure> {
     config.listen = resolve(args.listen())?;
     config.tls_folder.clone_from(&args.tls_dir);
     config.engine = args.limits.config();
-    if let Some(ack) = args.ack {
-        config.default_ack = ack.into();
-    }
     let network = &args.network;
     if let Some(ms) = network.heartbeat_ms {
         config.heartbeat_interval = Duration::from_millis(ms);
