@@ -116,6 +116,8 @@ pub struct Setup {
     pub storage: Arc<Storage>,
     /// The nodes that the operator gave, this one included.
     pub configured: BTreeSet<NodeId>,
+    /// Length of new segments.
+    pub segment_bytes: u64,
     /// A replica that has made no progress for so long is not in service.
     pub out_of_service_ms: u64,
 }
@@ -143,7 +145,6 @@ struct Driver {
     snapshot: Snapshot,
     configured: BTreeSet<NodeId>,
     standing: Option<oneshot::Sender<Result<Epoch, String>>>,
-    out_of_service_ms: u64,
     /// Not before then does it stand by itself.
     next_stand_ms: u64,
     began: Instant,
@@ -179,7 +180,7 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
     let (lookups, looked) = channel();
     let (levels, published) = watch::channel(Levels::default());
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let Setup { settings, storage, configured, out_of_service_ms } = setup;
+    let Setup { settings, storage, configured, segment_bytes, out_of_service_ms } = setup;
     let moved = Arc::new(AtomicBool::new(false));
     let (flag, woken) = (Arc::clone(&moved), events.clone());
     storage.replica().notify(Box::new(move || {
@@ -203,10 +204,9 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
         moved,
         levels,
         seen: Arc::clone(&seen),
-        snapshot: Snapshot::default(),
+        snapshot: Snapshot::new(segment_bytes, out_of_service_ms),
         configured,
         standing: None,
-        out_of_service_ms,
         next_stand_ms: 0,
         began: Instant::now(),
     };
@@ -389,15 +389,19 @@ impl Driver {
     fn handle_message(&mut self, peer: NodeId, message: Message) -> Result<(), StorageError> {
         let now_ms = self.now_ms();
         match &message {
-            Message::Heartbeat { promised, .. } => {
-                self.snapshot.heard(promised.epoch, peer, now_ms);
-            }
             // What the log holds is asked for, or held against it; else an older summary does.
-            Message::Batches { .. } | Message::Ack { .. } | Message::Heard { .. } => {}
+            Message::Batches { .. }
+            | Message::Ack { .. }
+            | Message::Heartbeat { .. }
+            | Message::Heard { .. } => {}
             _ => self.mine = self.storage.summary(),
         }
         let is_hello = matches!(message, Message::Hello { .. });
+        let is_heartbeat = matches!(message, Message::Heartbeat { .. });
         self.node.handle_message(now_ms, peer, message, &self.mine);
+        if is_heartbeat && self.node.leader() == Some(peer) {
+            self.snapshot.heard(now_ms);
+        }
         if is_hello {
             self.look_for_members()?;
         }
@@ -555,13 +559,8 @@ impl Driver {
     }
 
     fn publish(&mut self, now_ms: u64) {
-        let quorum_lsn = self.node.commit_lsn();
-        let levels = self.snapshot.levels(
-            &self.node,
-            (self.own, self.durable),
-            quorum_lsn,
-            (now_ms, self.out_of_service_ms),
-        );
+        let (own, commit_lsn) = ((self.own, self.durable), self.node.commit_lsn());
+        let levels = self.snapshot.levels(&self.node, own, commit_lsn, now_ms);
         self.levels.send_if_modified(|published| {
             let changed = *published != levels;
             if changed {
@@ -570,7 +569,7 @@ impl Driver {
             changed
         });
         let end = self.storage.replica().end_place();
-        let seen = self.snapshot.seen(&self.node, now_ms, self.out_of_service_ms, end);
+        let seen = self.snapshot.seen(&self.node, now_ms, end);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }

@@ -42,8 +42,6 @@ pub struct Seen {
     pub leader: Option<NodeId>,
     /// The greatest epoch that is promised.
     pub epoch: Epoch,
-    /// Below it records are committed.
-    pub commit_lsn: Lsn,
     /// How long ago the leader was heard; `None` when never.
     pub heard_ms: Option<u64>,
     /// The followers of a leader.
@@ -63,7 +61,6 @@ impl Default for Seen {
             role: RoleKind::Follower,
             leader: None,
             epoch: Epoch::NONE,
-            commit_lsn: Lsn::NONE,
             heard_ms: None,
             followers: Vec::new(),
             connected: Vec::new(),
@@ -74,17 +71,47 @@ impl Default for Seen {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Snapshot {
-    heard: Option<(Epoch, NodeId, u64)>,
-    /// What each peer acknowledged last, and when that or the end of the log was reached.
-    progress: BTreeMap<NodeId, (Place, u64)>,
+    /// Of segments, for distances.
+    segment_bytes: u64,
+    out_of_service_ms: u64,
+    /// When the leader was heard last.
+    heard_ms: Option<u64>,
+    /// Of every other member, while this node leads.
+    progress: BTreeMap<NodeId, Progress>,
     notices: BTreeMap<&'static str, u64>,
 }
 
+/// What a member has acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    acked: Place,
+    /// When that moved, or there was nothing more to acknowledge.
+    moved_ms: u64,
+    /// When it had all.
+    level_ms: u64,
+}
+
+impl Progress {
+    fn is_in_service(&self, now_ms: u64, out_of_service_ms: u64) -> bool {
+        now_ms.saturating_sub(self.moved_ms) < out_of_service_ms
+    }
+}
+
 impl Snapshot {
-    pub(super) fn heard(&mut self, epoch: Epoch, leader: NodeId, now_ms: u64) {
-        self.heard = Some((epoch, leader, now_ms));
+    pub(super) fn new(segment_bytes: u64, out_of_service_ms: u64) -> Snapshot {
+        Snapshot {
+            segment_bytes,
+            out_of_service_ms,
+            heard_ms: None,
+            progress: BTreeMap::new(),
+            notices: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn heard(&mut self, now_ms: u64) {
+        self.heard_ms = Some(now_ms);
     }
 
     pub(super) fn note(&mut self, notice: Notice) {
@@ -105,29 +132,36 @@ impl Snapshot {
         node: &Node,
         (own, durable): (NodeId, Place),
         commit_lsn: Lsn,
-        (now_ms, out_of_service_ms): (u64, u64),
+        now_ms: u64,
     ) -> Levels {
         let Some(led) = node.led_epoch() else {
             self.progress.clear();
             return Levels { durable_lsn: durable.lsn, commit_lsn, ..Levels::default() };
         };
+        // Whoever was not heard yet is waited for as long as one that has stopped.
+        for member in node.members().filter(|member| *member != own) {
+            let new = Progress { acked: Place::START, moved_ms: now_ms, level_ms: now_ms };
+            self.progress.entry(member).or_insert(new);
+        }
         let mut replicas = vec![(own, durable.lsn)];
-        let mut all_lsn = commit_lsn;
         for peer in node.peers().into_iter().filter(|peer| peer.counts) {
-            let acked = peer.acked.unwrap_or(Place::START);
-            let progress = self.progress.entry(peer.node).or_insert((acked, now_ms));
-            if progress.0 != acked || acked == durable {
-                *progress = (acked, now_ms);
+            let (Some(acked), Some(progress)) = (peer.acked, self.progress.get_mut(&peer.node))
+            else {
+                continue;
+            };
+            let is_level = (acked.segment, acked.offset) >= (durable.segment, durable.offset);
+            if is_level {
+                progress.level_ms = now_ms;
             }
-            if peer.acked.is_some() {
-                replicas.push((peer.node, acked.lsn));
+            if is_level || progress.acked != acked {
+                progress.moved_ms = now_ms;
             }
+            progress.acked = acked;
+            replicas.push((peer.node, acked.lsn));
         }
-        for (peer, (acked, since_ms)) in &self.progress {
-            if node.is_counted(*peer) && now_ms.saturating_sub(*since_ms) < out_of_service_ms {
-                all_lsn = all_lsn.min(acked.lsn);
-            }
-        }
+        let in_service = self.progress.values();
+        let in_service = in_service.filter(|p| p.is_in_service(now_ms, self.out_of_service_ms));
+        let all_lsn = in_service.map(|progress| progress.acked.lsn).fold(commit_lsn, Lsn::min);
         Levels {
             led: Some(led),
             durable_lsn: durable.lsn,
@@ -137,44 +171,36 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn seen(
-        &self,
-        node: &Node,
-        now_ms: u64,
-        out_of_service_ms: u64,
-        end: Place,
-    ) -> Seen {
-        let peers = node.peers();
-        let connected: Vec<NodeId> = peers.iter().map(|peer| peer.node).collect();
-        let follower = |(peer, (acked, since_ms)): (&NodeId, &(Place, u64))| {
-            let behind_ms = now_ms.saturating_sub(*since_ms);
-            SeenPeer {
-                node: *peer,
-                durable_lsn: acked.lsn,
-                behind_bytes: distance(acked, &end),
-                behind_ms,
-                in_service: behind_ms < out_of_service_ms,
-                connected: connected.contains(peer),
-            }
+    pub(super) fn seen(&self, node: &Node, now_ms: u64, end: Place) -> Seen {
+        let connected: Vec<NodeId> = node.peers().iter().map(|peer| peer.node).collect();
+        let follower = |(peer, progress): (&NodeId, &Progress)| SeenPeer {
+            node: *peer,
+            durable_lsn: progress.acked.lsn,
+            behind_bytes: self.distance(&progress.acked, &end),
+            behind_ms: now_ms.saturating_sub(progress.level_ms),
+            in_service: progress.is_in_service(now_ms, self.out_of_service_ms),
+            connected: connected.contains(peer),
         };
         Seen {
             at: Instant::now(),
             role: node.role(),
             leader: node.leader(),
             epoch: node.promised().epoch,
-            commit_lsn: node.commit_lsn(),
-            heard_ms: self.heard.map(|(_, _, at_ms)| now_ms.saturating_sub(at_ms)),
+            heard_ms: self.heard_ms.map(|at_ms| now_ms.saturating_sub(at_ms)),
             followers: self.progress.iter().map(follower).collect(),
             connected,
             is_made: node.is_made(),
             notices: self.notices.iter().map(|(name, count)| (*name, *count)).collect(),
         }
     }
+
+    /// Bytes from one place to another, when every segment in between is full and as long as new ones are.
+    fn distance(&self, from: &Place, to: &Place) -> u64 {
+        let segments = to.segment.saturating_sub(from.segment);
+        (segments * self.segment_bytes + to.offset).saturating_sub(from.offset)
+    }
 }
 
-/// Bytes from one place to another; of segments in between the length is not known here, and a common one assumed.
-fn distance(from: &Place, to: &Place) -> u64 {
-    const SEGMENT_BYTES: u64 = 64 << 20;
-    let segments = to.segment.saturating_sub(from.segment);
-    (segments * SEGMENT_BYTES + to.offset).saturating_sub(from.offset)
-}
+#[cfg(test)]
+#[path = "seen_tests.rs"]
+mod tests;

@@ -70,10 +70,9 @@ impl Node {
         !self.settings.members.is_empty()
     }
 
-    /// Whether a node is one of the members.
-    #[must_use]
-    pub fn is_counted(&self, node: NodeId) -> bool {
-        self.settings.members.contains_key(&node)
+    /// The nodes whose replicas count.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> {
+        self.settings.members.keys().copied()
     }
 
     /// Whether it is the member with the lowest number, and so many are all of them.

@@ -138,6 +138,7 @@ impl Opening {
             settings,
             storage: Arc::clone(&storage),
             configured,
+            segment_bytes: config.engine.segment_bytes,
             out_of_service_ms: OUT_OF_SERVICE_MS,
         };
         let (handle, thread) = start(setup)?;
