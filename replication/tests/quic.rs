@@ -113,7 +113,12 @@ fn batches(stream: u64, number: u64, bytes: Vec<u8>) -> Message {
 }
 
 fn heartbeat(sequence: u64) -> Message {
-    Message::Heartbeat { promised: promise(), commit_lsn: Lsn::new(10), sequence }
+    Message::Heartbeat {
+        promised: promise(),
+        commit_lsn: Lsn::new(10),
+        sequence,
+        acked: Vec::new(),
+    }
 }
 
 fn every_message() -> Vec<Message> {
@@ -122,6 +127,7 @@ fn every_message() -> Vec<Message> {
         lineage_id: 2,
         incarnation: 3,
         start_counter: 4,
+        nonce: 5,
         promised: promise(),
         epochs: Vec::new(),
         end: place(5),

@@ -25,11 +25,13 @@ use tokio::sync::{oneshot, watch};
 use super::levels::Levels;
 use super::seen::{Seen, Snapshot};
 use super::storage::{Done, Operation, Piece, Storage, StorageError};
+use crate::protocol::action::{Action, Notice, Reason};
 use crate::protocol::founding;
 use crate::protocol::history::Summary;
 use crate::protocol::message::Message;
-use crate::protocol::node::{Action, Node, Notice, Reason, Settings};
+use crate::protocol::node::{Node, Settings};
 use crate::protocol::node_id::NodeId;
+use crate::protocol::shown::Notes;
 use crate::protocol::view::RoleKind;
 
 /// The loop looks around at least so often.
@@ -104,6 +106,7 @@ pub struct ReadAsked {
 }
 
 enum Lookup {
+    Note(Notes),
     Read(ReadAsked),
     Place(NodeId, (u64, u64)),
 }
@@ -267,6 +270,8 @@ fn spawn_catch_up(
     thread.spawn(move || {
         for lookup in looked {
             let found = match lookup {
+                // Nobody waits for it: not in front of what the other thread has to do.
+                Lookup::Note(notes) => Event::Ended(storage.run(Operation::Note(notes))),
                 Lookup::Read(asked) => {
                     let bytes_max = usize::try_from(asked.bytes_max).unwrap_or(usize::MAX);
                     Event::Read(asked, storage.read(asked.from, bytes_max))
@@ -417,7 +422,7 @@ impl Driver {
         let peers = self.links.keys().filter_map(summary).collect();
         let members = founding::members(self.own, &self.mine, &self.configured, &peers);
         if let Some(members) = members {
-            self.storage.set_members(&members)?;
+            self.storage.note(&Notes { members: members.clone(), ..Notes::default() })?;
             self.mine = self.storage.summary();
             self.node.set_members(members);
             for (_, link) in self.links.values() {
@@ -470,6 +475,7 @@ impl Driver {
                 self.node.handle_more();
             }
             Done::NotBegun => {}
+            Done::Noted => self.node.handle_noted(&self.mine),
         }
     }
 
@@ -502,6 +508,7 @@ impl Driver {
                     let asked = ReadAsked { peer, stream, from, bytes_max, commit_lsn };
                     self.read(asked)?;
                 }
+                Action::Note(notes) => self.look_up(Lookup::Note(notes))?,
                 Action::Commit(lsn) => self.storage.replica().set_commit_lsn(lsn),
                 Action::Notice(notice) => self.notice(notice),
             }
@@ -540,6 +547,7 @@ impl Driver {
                             promise.epoch, promise.leader.node
                         )
                     }
+                    Reason::NoMember => "this directory has lost something: it learns".to_owned(),
                     Reason::NotFetched => {
                         "what another replica has more could not be fetched in time".to_owned()
                     }

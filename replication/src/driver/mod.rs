@@ -6,6 +6,6 @@
 
 pub mod event_loop;
 pub mod levels;
-pub mod members;
+pub mod notes;
 pub mod seen;
 pub mod storage;

@@ -10,7 +10,8 @@ use std::time::Instant;
 use cairnlog_engine::{Epoch, Lsn, Place};
 
 use super::levels::Levels;
-use crate::protocol::node::{Node, Notice};
+use crate::protocol::action::Notice;
+use crate::protocol::node::Node;
 use crate::protocol::node_id::NodeId;
 use crate::protocol::view::RoleKind;
 
@@ -121,6 +122,7 @@ impl Snapshot {
             Notice::Follows(..) => "leaders_followed_total",
             Notice::DidNotLead(..) => "promotions_failed_total",
             Notice::TooFarBehind(_) => "peers_too_far_behind_total",
+            Notice::CameWithLess(_) => "peers_came_with_less_total",
             Notice::Misbehaves(_) => "peers_misbehaved_total",
         };
         *self.notices.entry(name).or_default() += 1;

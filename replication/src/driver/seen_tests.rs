@@ -25,16 +25,10 @@ fn summary(incarnation: u128, promise: Promise, end: Place) -> Summary {
     let start = EpochStart { lineage_id: 2, incarnation: 11, nonce: 7 };
     let begun = BegunEpoch { epoch: Epoch::new(1), start, after: (0, 0) };
     Summary {
-        log_id: 1,
-        lineage_id: 2,
-        incarnation,
-        start_counter: 1,
         promised: promise,
         epochs: if end == Place::START { Vec::new() } else { vec![begun] },
         end,
-        first_lsn: Lsn::FIRST,
-        commit_lsn: Lsn::NONE,
-        members: BTreeMap::new(),
+        ..Summary::empty(incarnation)
     }
 }
 
@@ -46,6 +40,7 @@ fn leading(end: Place, theirs: Place) -> Node {
         node: node_id(1),
         leader,
         members: [(node_id(1), 11), (node_id(2), 22), (node_id(3), 33)].into(),
+        shown: BTreeMap::new(),
         window_bytes: 4096,
         heartbeat_interval_ms: 50,
         standing_ms_max: 1000,

@@ -7,14 +7,12 @@
 //!  G1. Operations are carried out in the order in which the node asked for them: whatever was appended before a
 //!      promise is durable with it.            `no_promise_is_broken` in tests/cluster.rs
 
-use std::collections::BTreeMap;
-
 use cairnlog_engine::{
     AppendError, ChangeError, Fed, Place, Promise, PromiseError, RawError, ReadError, Replica,
 };
 
 use crate::protocol::history::{EPOCHS_MAX, Summary};
-use crate::protocol::node_id::NodeId;
+use crate::protocol::shown::Notes;
 
 /// Something to be done with the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +27,8 @@ pub enum Operation {
     Begin(Promise),
     /// Make what was submitted durable.
     Sync,
+    /// Note this beside the log.
+    Note(Notes),
 }
 
 /// How it ended.
@@ -47,6 +47,8 @@ pub enum Done {
     Began(Promise, Place),
     /// A later promise stands.
     NotBegun,
+    /// What was to be noted is.
+    Noted,
 }
 
 /// The disk failed: nothing of what was asked for is known to be done. The log has to be opened again.
@@ -102,28 +104,29 @@ impl Storage {
             lineage_id: identity.lineage_id,
             incarnation: identity.incarnation,
             start_counter: identity.start_counter,
+            nonce: identity.nonce,
             promised: self.replica.promised(),
             epochs: self.replica.epochs(EPOCHS_MAX),
             end,
             first_lsn: self.replica.log().first_lsn(),
             commit_lsn: self.replica.commit_lsn(),
-            members: self.members().unwrap_or_default(),
+            members: self.notes().unwrap_or_default().members,
         }
     }
 
-    /// The members of the cluster as this node noted them, empty before it was made; `None` when somebody else has
-    /// noted something there.
+    /// What this node noted of its cluster, empty before that was made; `None` when somebody else has noted something
+    /// there.
     #[must_use]
-    pub fn members(&self) -> Option<BTreeMap<NodeId, u128>> {
-        super::members::decode(&self.replica.log().cell())
+    pub fn notes(&self) -> Option<Notes> {
+        super::notes::decode(&self.replica.log().cell())
     }
 
-    /// Notes the members, durably.
+    /// Notes this, durably.
     ///
     /// # Errors
     /// When the disk fails, see [`StorageError`].
-    pub fn set_members(&self, members: &BTreeMap<NodeId, u128>) -> Result<(), StorageError> {
-        Ok(self.replica.log().set_cell(&super::members::encode(members))?)
+    pub fn note(&self, notes: &Notes) -> Result<(), StorageError> {
+        Ok(self.replica.log().set_cell(&super::notes::encode(notes))?)
     }
 
     /// Carries out an operation.
@@ -152,6 +155,10 @@ impl Storage {
                 Err(_) => Ok(Done::Refused),
             },
             Operation::Begin(promise) => self.begin(promise),
+            Operation::Note(notes) => {
+                self.note(&notes)?;
+                Ok(Done::Noted)
+            }
             Operation::Sync => {
                 self.replica.log().sync()?;
                 Ok(Done::Durable(self.replica.durable_place()))

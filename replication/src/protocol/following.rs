@@ -4,9 +4,10 @@
 
 use cairnlog_engine::{Lsn, Place, Promise};
 
+use super::action::{Action, Notice};
 use super::inbound::Inbound;
 use super::message::Message;
-use super::node::{Action, Finding, Node, Notice, Role, Why};
+use super::node::{Finding, Node, Role, Why};
 use super::node_id::NodeId;
 use super::quorum::position;
 
@@ -95,7 +96,13 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_heartbeat(&mut self, from: NodeId, promised: Promise, sequence: u64) {
+    /// Whether it came from the leader that is followed.
+    pub(super) fn handle_heartbeat(
+        &mut self,
+        from: NodeId,
+        promised: Promise,
+        sequence: u64,
+    ) -> bool {
         let stands = self.promised();
         let is_leader = promised.leader.node == from.get();
         if promised.epoch < stands.epoch || (promised.epoch == stands.epoch && promised != stands) {
@@ -107,7 +114,9 @@ impl Node {
         } else if !self.leads() {
             self.follow(from);
             self.send(from, Message::Heard { epoch: promised.epoch, sequence });
+            return true;
         }
+        false
     }
 
     pub(super) fn follow(&mut self, leader: NodeId) {

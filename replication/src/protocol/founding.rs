@@ -111,7 +111,7 @@ pub fn members(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairnlog_engine::{Epoch, Lsn, Promise};
+    use cairnlog_engine::Epoch;
 
     fn node(number: u64) -> NodeId {
         NodeId::new(number).expect("not 0")
@@ -119,21 +119,6 @@ mod tests {
 
     fn nodes(count: u64) -> BTreeSet<NodeId> {
         (1..=count).map(node).collect()
-    }
-
-    fn summary(incarnation: u128) -> Summary {
-        Summary {
-            log_id: 1,
-            lineage_id: 2,
-            incarnation,
-            start_counter: 1,
-            promised: Promise::default(),
-            epochs: Vec::new(),
-            end: Place::START,
-            first_lsn: Lsn::FIRST,
-            commit_lsn: Lsn::NONE,
-            members: BTreeMap::new(),
-        }
     }
 
     #[test]
@@ -152,28 +137,28 @@ mod tests {
         let found = Message::Found { log_id: 7, lineage_id: 8 };
         let join = Some(Step::Join { log_id: 7, lineage_id: 8 });
         assert_eq!(second.handle_message(node(1), &found), join);
-        let hello = Message::Hello { summary: summary(5), asks: false };
+        let hello = Message::Hello { summary: Summary::empty(5), asks: false };
         let join = Some(Step::Join { log_id: 1, lineage_id: 2 });
         assert_eq!(second.handle_message(node(3), &hello), join);
     }
 
     #[test]
     fn a_new_directory_is_not_a_member() {
-        let (mine, set) = (summary(11), nodes(3));
-        let mut peers = BTreeMap::from([(node(2), summary(12))]);
+        let (mine, set) = (Summary::empty(11), nodes(3));
+        let mut peers = BTreeMap::from([(node(2), Summary::empty(12))]);
         assert_eq!(members(node(1), &mine, &set, &peers), None, "one is missing");
-        peers.insert(node(3), summary(13));
+        peers.insert(node(3), Summary::empty(13));
         let all = BTreeMap::from([(node(1), 11), (node(2), 12), (node(3), 13)]);
         assert_eq!(members(node(1), &mine, &set, &peers), Some(all.clone()));
-        peers.insert(node(3), Summary { log_id: 9, ..summary(13) });
+        peers.insert(node(3), Summary { log_id: 9, ..Summary::empty(13) });
         assert_eq!(members(node(1), &mine, &set, &peers), None, "it has another log");
         let end = Place { segment: 1, offset: 512, epoch: Epoch::new(1), ..Place::START };
-        peers.insert(node(3), Summary { end, ..summary(13) });
+        peers.insert(node(3), Summary { end, ..Summary::empty(13) });
         assert_eq!(members(node(1), &mine, &set, &peers), None, "it has batches of somebody");
         // They know each other, and another directory of this node.
-        peers.insert(node(3), Summary { members: all.clone(), end, ..summary(13) });
-        assert_eq!(members(node(1), &summary(99), &set, &peers), Some(all));
-        let alone = members(node(1), &summary(4), &nodes(1), &BTreeMap::new());
+        peers.insert(node(3), Summary { members: all.clone(), end, ..Summary::empty(13) });
+        assert_eq!(members(node(1), &Summary::empty(99), &set, &peers), Some(all));
+        let alone = members(node(1), &Summary::empty(4), &nodes(1), &BTreeMap::new());
         assert_eq!(alone, Some(BTreeMap::from([(node(1), 4)])));
     }
 }

@@ -31,6 +31,8 @@ pub struct Summary {
     pub incarnation: u128,
     /// How often it was opened for writing.
     pub start_counter: u64,
+    /// This life of its process.
+    pub nonce: u128,
     /// The greatest promise.
     pub promised: Promise,
     /// Its newest epochs, oldest first.
@@ -41,11 +43,29 @@ pub struct Summary {
     pub first_lsn: Lsn,
     /// What it knows to be committed.
     pub commit_lsn: Lsn,
-    /// The replicas that count, by their directories; empty before the cluster is made.
+    /// The replicas that count, by their directories; empty before the cluster is made. See `NO_DIRECTORY`.
     pub members: BTreeMap<NodeId, u128>,
 }
 
 impl Summary {
+    /// A replica without any batch.
+    #[cfg(test)]
+    pub(crate) fn empty(incarnation: u128) -> Summary {
+        Summary {
+            log_id: 1,
+            lineage_id: 2,
+            incarnation,
+            start_counter: 1,
+            nonce: 7,
+            promised: Promise::default(),
+            epochs: Vec::new(),
+            end: Place::START,
+            first_lsn: Lsn::FIRST,
+            commit_lsn: Lsn::NONE,
+            members: BTreeMap::new(),
+        }
+    }
+
     fn position(&self) -> (u64, u64) {
         (self.end.segment, self.end.offset)
     }
@@ -94,18 +114,7 @@ mod tests {
 
     /// A log with these epochs: number, whose, how long.
     fn log(epochs: &[(u64, u128, u64)]) -> Summary {
-        let mut summary = Summary {
-            log_id: 1,
-            lineage_id: 2,
-            incarnation: 3,
-            start_counter: 1,
-            promised: Promise::default(),
-            epochs: Vec::new(),
-            end: Place::START,
-            first_lsn: Lsn::FIRST,
-            commit_lsn: Lsn::NONE,
-            members: BTreeMap::new(),
-        };
+        let mut summary = Summary::empty(3);
         for (epoch, leader, blocks) in epochs {
             let start = EpochStart { lineage_id: 2, incarnation: *leader, nonce: 9 };
             let epoch = Epoch::new(*epoch);

@@ -4,9 +4,10 @@
 
 use cairnlog_engine::{Place, Promise};
 
+use super::action::{Action, Notice};
 use super::history::{Summary, common_place};
 use super::message::Message;
-use super::node::{Action, Finding, Node, Notice, Role};
+use super::node::{Finding, Node, Role};
 use super::node_id::NodeId;
 use super::quorum::{commit_place, position};
 
@@ -94,18 +95,27 @@ impl Node {
         }
     }
 
+    /// What each member has of the log that this node leads, for the others to remember.
+    pub(super) fn acked_by_members(&self) -> Vec<(NodeId, (u64, u64))> {
+        let members = self.settings.members.keys();
+        let acked = members.filter_map(|node| Some((*node, position(&self.acked_by(*node)?))));
+        acked.collect()
+    }
+
+    /// Up to where a member has the log that this node leads.
+    pub(super) fn acked_by(&self, node: NodeId) -> Option<Place> {
+        if node == self.settings.node {
+            return Some(self.durable);
+        }
+        let peer = self.peers.get(&node).filter(|_| self.counts(node))?;
+        peer.outbound.as_ref()?.acked()
+    }
+
     /// Commits what a quorum of the set has durable.
     pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leading) = &self.role else { return };
         let epoch = leading.promise.epoch;
-        let durable = |node: &NodeId| {
-            if *node == self.settings.node {
-                return self.durable;
-            }
-            let peer = self.peers.get(node).filter(|_| self.counts(*node));
-            let outbound = peer.and_then(|peer| peer.outbound.as_ref());
-            outbound.and_then(|outbound| outbound.acked()).unwrap_or(Place::START)
-        };
+        let durable = |node: &NodeId| self.acked_by(*node).unwrap_or(Place::START);
         let places: Vec<Place> = self.settings.members.keys().map(durable).collect();
         if let Some(place) = commit_place(&places, epoch) {
             self.commit(place.lsn.max(self.commit_lsn));
@@ -123,23 +133,21 @@ impl Node {
         self.inbound = None;
         self.role = Role::Leader(Leading::new(promise, now_ms));
         self.act(Action::Notice(Notice::Leads(promise.epoch)));
-        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
-        for peer in peers {
-            self.send(peer, Message::Hello { summary: mine.clone(), asks: true });
-        }
+        self.tell_all(mine, true);
         self.advance_commit();
     }
 
     pub(super) fn send_heartbeats(&mut self, now_ms: u64) {
         let interval_ms = self.settings.heartbeat_interval_ms;
-        let commit_lsn = self.commit_lsn;
+        let (commit_lsn, acked) = (self.commit_lsn, self.acked_by_members());
         let Role::Leader(leading) = &mut self.role else { return };
         let (promised, sequence) = (leading.promise, leading.sequence);
         leading.sequence += 1;
         leading.heartbeat_ms = now_ms + interval_ms;
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         for peer in peers {
-            self.send(peer, Message::Heartbeat { promised, commit_lsn, sequence });
+            let acked = acked.clone();
+            self.send(peer, Message::Heartbeat { promised, commit_lsn, sequence, acked });
         }
     }
 }

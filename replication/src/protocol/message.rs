@@ -108,6 +108,8 @@ pub enum Message {
         commit_lsn: Lsn,
         /// Numbers the heartbeats of an epoch.
         sequence: u64,
+        /// What each member has acknowledged of its log, by segment and offset, for the others to remember.
+        acked: Vec<(NodeId, (u64, u64))>,
     },
     /// A heartbeat of the epoch that is promised was heard.
     Heard {
@@ -115,6 +117,20 @@ pub enum Message {
         epoch: Epoch,
         /// Its number.
         sequence: u64,
+    },
+    /// You seem to have lost something: say again what you have. What was said before may have been overtaken.
+    Question {
+        /// Numbers the questions of a node.
+        number: u64,
+    },
+    /// What this replica had when it was asked.
+    ///
+    /// Durable before: everything in the summary.
+    Answer {
+        /// Of the question.
+        number: u64,
+        /// What it has.
+        summary: Summary,
     },
     /// You are fenced: a later epoch is promised.
     ///

@@ -18,12 +18,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cairnlog_engine::{Epoch, LeaderId, Lsn, Place, Promise};
 
+use super::action::{Action, Notice, Reason};
 use super::history::Summary;
 use super::inbound::Inbound;
 use super::leading::Leading;
 use super::message::Message;
 use super::node_id::NodeId;
 use super::outbound::Outbound;
+use super::quorum::position;
+use super::shown::{Doubt, NO_DIRECTORY, Noting, Shown};
 use super::standing::Standing;
 
 /// What a node is told once.
@@ -36,97 +39,14 @@ pub struct Settings {
     /// The replicas that count, by their directories, this one included if it does; whoever else connects
     /// learns, a node of the set with another directory included.
     pub members: BTreeMap<NodeId, u128>,
+    /// What they have shown, as far as that was noted.
+    pub shown: BTreeMap<NodeId, Shown>,
     /// Bytes on their way to one peer.
     pub window_bytes: u64,
     /// Between two heartbeats.
     pub heartbeat_interval_ms: u64,
     /// A candidate that has not come to lead by then gives up.
     pub standing_ms_max: u64,
-}
-
-/// What has to be done, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send a message.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        message: Message,
-    },
-    /// Make a promise durable, with everything that was appended before; then [`Node::handle_promised`].
-    Promise(Promise),
-    /// Give up what stands behind a place; then [`Node::handle_cut`].
-    Cut {
-        /// The stream that is to begin there.
-        stream: u64,
-        /// The place.
-        at: Place,
-    },
-    /// Append pieces of another replica's log; [`Node::handle_durable`] when they are.
-    Append {
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Look for the place where a batch ends there; then [`Node::handle_place`].
-    FindPlace {
-        /// For whom.
-        peer: NodeId,
-        /// Segment and offset.
-        at: (u64, u64),
-    },
-    /// Read what comes behind a place and send it as [`Message::Batches`]; then [`Node::handle_sent`].
-    Read {
-        /// To whom.
-        peer: NodeId,
-        /// In which stream.
-        stream: u64,
-        /// From where.
-        from: Place,
-        /// At most so many bytes, or one piece.
-        bytes_max: u64,
-        /// What to say is committed.
-        commit_lsn: Lsn,
-    },
-    /// Begin the epoch that was promised to this replica; then [`Node::handle_began`].
-    Begin(Promise),
-    /// Take no more records.
-    StopLeading,
-    /// So much is committed.
-    Commit(Lsn),
-    /// Somebody may want to know.
-    Notice(Notice),
-}
-
-/// Something that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Notice {
-    /// This node leads.
-    Leads(Epoch),
-    /// It does not any more.
-    StoppedLeading(Epoch),
-    /// It follows another.
-    Follows(NodeId, Epoch),
-    /// It stood, and does not lead.
-    DidNotLead(Epoch, Reason),
-    /// A peer's log and this one cannot be joined by batches: they have no place in common that this one still
-    /// has.
-    TooFarBehind(NodeId),
-    /// A peer said something that no node says.
-    Misbehaves(NodeId),
-}
-
-/// Why a candidate does not lead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// Too few promised in time.
-    TooFewPromises,
-    /// Another promise stands.
-    Fenced(Promise),
-    /// The log that holds everything could not be had.
-    NotFetched,
 }
 
 /// What a node is at the moment.
@@ -157,6 +77,8 @@ pub(super) struct Peer {
     pub(super) waits: bool,
     /// A stream that begins when its place is found.
     pub(super) finding: Option<Finding>,
+    /// It said less than it has shown, and was asked.
+    pub(super) doubt: Option<Doubt>,
 }
 
 /// A stream that is to begin.
@@ -182,6 +104,9 @@ pub struct Node {
     /// The end of what is durable here.
     pub(super) durable: Place,
     pub(super) commit_lsn: Lsn,
+    /// What the other members have shown.
+    pub(super) shown: BTreeMap<NodeId, Shown>,
+    pub(super) noting: Noting,
     next_stream: u64,
     actions: VecDeque<Action>,
 }
@@ -189,8 +114,10 @@ pub struct Node {
 impl Node {
     /// A node as its directory was found: it follows whomever it promised to.
     #[must_use]
-    pub fn new(settings: Settings, mine: &Summary) -> Node {
+    pub fn new(mut settings: Settings, mine: &Summary) -> Node {
         Node {
+            shown: std::mem::take(&mut settings.shown),
+            noting: Noting::default(),
             settings,
             role: Role::Follower { leader: None },
             peers: BTreeMap::new(),
@@ -214,16 +141,19 @@ impl Node {
     pub(super) fn is_member(&self) -> bool {
         let own = &self.settings;
         own.members.get(&own.node) == Some(&own.leader.incarnation)
+            && own.leader.incarnation != NO_DIRECTORY
     }
 
     /// Whether what a peer acknowledges counts: by the directory that it spoke of on this connection.
     pub(super) fn counts(&self, node: NodeId) -> bool {
-        let summary = self.peers.get(&node).and_then(|peer| peer.summary.as_ref());
+        let peer = self.peers.get(&node).filter(|peer| peer.doubt.is_none());
+        let summary = peer.and_then(|peer| peer.summary.as_ref());
         summary.is_some_and(|summary| self.is_member_with(node, summary))
     }
 
     pub(super) fn is_member_with(&self, node: NodeId, summary: &Summary) -> bool {
         self.settings.members.get(&node) == Some(&summary.incarnation)
+            && summary.incarnation != NO_DIRECTORY
     }
 
     /// The cluster was made, or its replicas have changed.
@@ -311,12 +241,20 @@ impl Node {
                 self.commit_as_told(from, commit_lsn);
             }
             Message::Ack { stream, durable } => self.handle_ack(from, stream, durable),
-            Message::Heartbeat { promised, commit_lsn, sequence } => {
+            Message::Heartbeat { promised, commit_lsn, sequence, acked } => {
                 self.see(promised.epoch);
-                self.handle_heartbeat(from, promised, sequence);
+                if self.handle_heartbeat(from, promised, sequence) {
+                    for (node, to) in acked {
+                        self.see_acked(node, promised.epoch, to);
+                    }
+                }
                 self.commit_as_told(from, commit_lsn);
             }
             Message::Heard { .. } => {}
+            Message::Question { number } => {
+                self.send(from, Message::Answer { number, summary: mine.clone() });
+            }
+            Message::Answer { number, summary } => self.handle_answer(from, number, &summary),
             Message::Fenced(promised) => {
                 self.see(promised.epoch);
                 self.handle_fenced(now_ms, promised);
@@ -336,6 +274,7 @@ impl Node {
         if asks {
             self.send(from, Message::Hello { summary: mine.clone(), asks: false });
         }
+        self.look_at(from, &summary);
         let promised = summary.promised;
         self.peers.entry(from).or_default().summary = Some(summary);
         match &self.role {
@@ -361,8 +300,8 @@ impl Node {
             return;
         }
         let theirs = self.peers.get(&from).and_then(|peer| peer.summary.as_ref());
-        if theirs.is_none_or(|summary| summary.log_id != mine.log_id) {
-            // Whoever has another log has no say in this one.
+        if theirs.is_none_or(|summary| summary.log_id != mine.log_id) || !self.counts(from) {
+            // Whoever has another log has no say in this one, and who does not count does not lead.
             return;
         }
         let stands = self.promised();
@@ -496,6 +435,12 @@ impl Node {
         if !outbound.handle_ack(durable) {
             self.act(Action::Notice(Notice::Misbehaves(from)));
             return;
+        }
+        if let Role::Leader(leading) = &self.role
+            && self.counts(from)
+        {
+            let epoch = leading.promise.epoch;
+            self.see_acked(from, epoch, position(&durable));
         }
         self.read_for(from);
         self.advance_commit();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cairnlog_engine::{Epoch, LeaderId, Lsn, Place, Promise};
 
-use super::{Action, Node, Settings};
+use super::{Node, Settings};
+use crate::protocol::action::Action;
 use crate::protocol::history::Summary;
 use crate::protocol::message::Message;
 use crate::protocol::node_id::NodeId;
@@ -26,18 +27,7 @@ fn place(offset: u64, epoch: u64) -> Place {
 }
 
 fn summary(incarnation: u128, promised: Promise, end: Place) -> Summary {
-    Summary {
-        log_id: 1,
-        lineage_id: 2,
-        incarnation,
-        start_counter: 1,
-        promised,
-        epochs: Vec::new(),
-        end,
-        first_lsn: Lsn::FIRST,
-        commit_lsn: Lsn::NONE,
-        members: BTreeMap::new(),
-    }
+    Summary { promised, end, ..Summary::empty(incarnation) }
 }
 
 /// The first of three, with such a log, and the others have said hello.
@@ -47,6 +37,7 @@ fn first(mine: &Summary) -> Node {
         node: node(1),
         leader,
         members: (1..=3).map(|number| (node(number), number.into())).collect(),
+        shown: BTreeMap::new(),
         window_bytes: 4096,
         heartbeat_interval_ms: 50,
         standing_ms_max: 1000,
@@ -232,6 +223,6 @@ fn nothing_of_an_earlier_epoch_is_taken() {
     let fenced = Action::Send { to: node(2), message: Message::Fenced(promise(5, 3)) };
     let stream = Message::Stream { stream: 7, promised, at };
     assert_eq!(hears_of_the_old_leader(stream), std::slice::from_ref(&fenced));
-    let heartbeat = Message::Heartbeat { promised, commit_lsn, sequence: 1 };
+    let heartbeat = Message::Heartbeat { promised, commit_lsn, sequence: 1, acked: Vec::new() };
     assert_eq!(hears_of_the_old_leader(heartbeat), [fenced]);
 }

@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 
 use cairnlog_engine::{Place, Promise};
 
+use super::action::{Action, Notice, Reason};
 use super::history::{Summary, common_place};
 use super::message::Message;
-use super::node::{Action, Node, Notice, Reason, Role, Why};
+use super::node::{Node, Role, Why};
 use super::node_id::NodeId;
 use super::quorum::seal_quorum;
 
@@ -93,7 +94,8 @@ impl Node {
         summary: Summary,
         mine: &Summary,
     ) {
-        let counts = self.is_member_with(from, &summary);
+        self.look_at(from, &summary);
+        let counts = self.is_member_with(from, &summary) && !self.is_doubted(from);
         let Role::Candidate(standing) = &mut self.role else { return };
         if promised != standing.promise {
             if promised.epoch >= standing.promise.epoch {
@@ -163,6 +165,7 @@ impl Node {
 
     /// The time has come for something.
     pub fn handle_timeout(&mut self, now_ms: u64) {
+        self.note_when_due(now_ms);
         match &self.role {
             Role::Leader(leading) if leading.stands_again(now_ms) => self.stand_for_next(now_ms),
             Role::Leader(leading) if now_ms >= leading.due_ms() => self.send_heartbeats(now_ms),
@@ -180,10 +183,11 @@ impl Node {
     /// When [`Node::handle_timeout`] is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        match &self.role {
+        let of_role = match &self.role {
             Role::Leader(leading) => Some(leading.due_ms()),
             Role::Candidate(standing) => Some(standing.until_ms()),
             Role::Follower { .. } => None,
-        }
+        };
+        of_role.into_iter().chain(self.note_due_ms()).min()
     }
 }

@@ -112,7 +112,7 @@ impl Opening {
     pub(super) fn begin(&self, replica: Replica) -> Result<(), ServerError> {
         let config = &self.shared.config;
         let storage = Arc::new(Storage::new(replica));
-        let members = storage.members().ok_or_else(|| {
+        let notes = storage.notes().ok_or_else(|| {
             ServerError::Config(
                 "the log's user cell holds something that is not a cluster's".to_owned(),
             )
@@ -127,7 +127,8 @@ impl Opening {
         let settings = Settings {
             node: config.node,
             leader,
-            members,
+            members: notes.members,
+            shown: notes.shown,
             window_bytes: config.window_bytes,
             heartbeat_interval_ms: heartbeat_interval_ms.unwrap_or(u64::MAX).max(1),
             standing_ms_max: STANDING_MS_MAX,

@@ -8,25 +8,26 @@
 //!
 //! Units: milliseconds of simulated time.
 
+mod config;
 mod faults;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
-use cairnlog_engine::{Config, LeaderId, Lsn, Replica};
+use cairnlog_engine::{LeaderId, Lsn, Replica};
 
 use super::check::{Broken, Checker};
 use super::network::{Network, Weather};
 use super::random::Random;
 use crate::driver::storage::{Done, Operation, Storage};
+use crate::protocol::action::{Action, Notice};
 use crate::protocol::message::Message;
-use crate::protocol::node::{Action, Node, Notice, Settings};
+use crate::protocol::node::{Node, Settings};
 use crate::protocol::node_id::NodeId;
 use crate::wire::frame::{LENGTH_BYTES, decode, encode};
+use config::config;
 
-/// The log of the cluster.
-const LOG_ID: u128 = 0xca1;
 /// Faults come until then; afterwards everything heals.
 const FAULTS_MS: u64 = 20_000;
 /// So long the cluster may take to come to rest.
@@ -247,21 +248,26 @@ impl World {
         if self.live(id).is_some() {
             return Ok(());
         }
-        let members = self.places.iter().map(|(id, place)| (*id, place.incarnation)).collect();
         let disk = self.places[&id].disk.clone();
         let (replica, _) = Replica::open_on(Arc::new(disk), config())
             .map_err(|error| Broken(format!("node {id} does not open: {error}")))?;
-        let identity = replica.identity();
+        let storage = Storage::new(replica);
+        let mut notes = storage.notes().ok_or_else(|| Broken(format!("node {id} has no notes")))?;
+        if notes.members.is_empty() {
+            let places = self.places.iter();
+            notes.members = places.map(|(id, place)| (*id, place.incarnation)).collect();
+        }
+        let identity = storage.replica().identity();
         let (incarnation, nonce) = (identity.incarnation, identity.nonce);
         let settings = Settings {
             node: id,
             leader: LeaderId { node: id.get(), incarnation, nonce },
-            members,
+            members: notes.members,
+            shown: notes.shown,
             window_bytes: self.window_bytes,
             heartbeat_interval_ms: 50,
             standing_ms_max: 1000,
         };
-        let storage = Storage::new(replica);
         let node = Node::new(settings, &storage.summary());
         let life = self.next_life;
         self.next_life += 1;
@@ -407,6 +413,7 @@ impl World {
                 live.node.handle_more();
             }
             Ok(Done::NotBegun) => {}
+            Ok(Done::Noted) => live.node.handle_noted(&mine),
             Err(error) => return Err(Broken(format!("node {id}: {error}"))),
         }
         if !live.queue.is_empty() {
@@ -463,6 +470,7 @@ impl World {
                         self.send(id, peer, message);
                     }
                 }
+                Action::Note(notes) => self.queue(id, Operation::Note(notes)),
                 Action::Commit(lsn) => self.committed(id, lsn)?,
                 Action::Notice(notice) => self.notice(id, notice)?,
             }
@@ -515,6 +523,9 @@ impl World {
             Notice::Leads(_) => self.report.epochs += 1,
             Notice::Misbehaves(peer) => {
                 return Err(Broken(format!("node {peer} misbehaves, says node {id}")));
+            }
+            Notice::CameWithLess(peer) => {
+                return Err(Broken(format!("node {peer} has lost something, says node {id}")));
             }
             Notice::TooFarBehind(peer) => {
                 return Err(Broken(format!("node {peer} is too far behind node {id}")));
@@ -584,17 +595,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn config() -> Config {
-    let mut config = Config::with_segment_bytes(64 << 10);
-    config.block_bytes = 512;
-    config.record_bytes_max = 20 << 10;
-    config.batch_bytes_max = 4 << 10;
-    config.inflight_bytes_max = 512 << 10;
-    config.feed_bytes_max = 32 << 10;
-    config.scrub_bytes_per_second = 0;
-    config.fork_reserve_bytes = 0;
-    (config.log_id, config.lineage_id) = (Some(LOG_ID), Some(LOG_ID));
-    config
 }

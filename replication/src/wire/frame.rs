@@ -27,7 +27,7 @@ pub const LENGTH_BYTES: usize = 4;
 pub const FRAME_BYTES_MAX: usize = (32 << 20) + (64 << 10);
 const EPOCH_BYTES: usize = 72;
 /// Nodes of a cluster: as many as a node notes beside its log.
-pub const MEMBERS_MAX: usize = 32;
+pub const MEMBERS_MAX: usize = 12;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,10 +108,16 @@ pub fn encode(message: &Message) -> Vec<u8> {
             e.u64(*stream);
             encode_place(&mut e, durable);
         }
-        Message::Heartbeat { promised, commit_lsn, sequence } => {
+        Message::Heartbeat { promised, commit_lsn, sequence, acked } => {
             encode_promise(&mut e, promised);
             e.u64(commit_lsn.get());
             e.u64(*sequence);
+            encode_acked(&mut e, acked);
+        }
+        Message::Question { number } => e.u64(*number),
+        Message::Answer { number, summary } => {
+            e.u64(*number);
+            encode_summary(&mut e, summary);
         }
         Message::Heard { epoch, sequence } => {
             e.u64(epoch.get());
@@ -140,6 +146,8 @@ fn kind_of(message: &Message) -> u8 {
         Message::Fenced(_) => 12,
         Message::Empty { .. } => 13,
         Message::Found { .. } => 14,
+        Message::Question { .. } => 15,
+        Message::Answer { .. } => 16,
     }
 }
 
@@ -181,12 +189,20 @@ pub fn decode(frame: &[u8]) -> Result<Message, Fault> {
         9 => Message::Ack { stream: d.u64()?, durable: decode_place(&mut d)? },
         10 => {
             let promised = decode_promise(&mut d)?;
-            Message::Heartbeat { promised, commit_lsn: Lsn::new(d.u64()?), sequence: d.u64()? }
+            let (commit_lsn, sequence) = (Lsn::new(d.u64()?), d.u64()?);
+            let mut acked = Vec::new();
+            for _ in 0..decode_count(&mut d, MEMBERS_MAX, 24)? {
+                let node = NodeId::new(d.u64()?).ok_or(Fault::Field)?;
+                acked.push((node, (d.u64()?, d.u64()?)));
+            }
+            Message::Heartbeat { promised, commit_lsn, sequence, acked }
         }
         11 => Message::Heard { epoch: Epoch::new(d.u64()?), sequence: d.u64()? },
         12 => Message::Fenced(decode_promise(&mut d)?),
         13 => Message::Empty { configured: decode_nodes(&mut d)? },
         14 => Message::Found { log_id: d.u128()?, lineage_id: d.u128()? },
+        15 => Message::Question { number: d.u64()? },
+        16 => Message::Answer { number: d.u64()?, summary: decode_summary(&mut d)? },
         other => return Err(Fault::Kind(other)),
     };
     if d.rest().is_empty() { Ok(message) } else { Err(Fault::Long) }
@@ -216,6 +232,15 @@ pub(super) fn decode_flag(d: &mut Decoder<'_>) -> Result<bool, Fault> {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(Fault::Field),
+    }
+}
+
+fn encode_acked(e: &mut Encoder, acked: &[(NodeId, (u64, u64))]) {
+    e.u32(u32::try_from(acked.len()).expect("at most MEMBERS_MAX"));
+    for (node, to) in acked {
+        e.u64(node.get());
+        e.u64(to.0);
+        e.u64(to.1);
     }
 }
 
@@ -251,6 +276,7 @@ fn encode_summary(e: &mut Encoder, summary: &Summary) {
     e.u128(summary.lineage_id);
     e.u128(summary.incarnation);
     e.u64(summary.start_counter);
+    e.u128(summary.nonce);
     encode_promise(e, &summary.promised);
     encode_place(e, &summary.end);
     e.u64(summary.first_lsn.get());
@@ -275,7 +301,7 @@ fn encode_summary(e: &mut Encoder, summary: &Summary) {
 
 fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
     let (log_id, lineage_id, incarnation) = (d.u128()?, d.u128()?, d.u128()?);
-    let start_counter = d.u64()?;
+    let (start_counter, nonce) = (d.u64()?, d.u128()?);
     let promised = decode_promise(d)?;
     let end = decode_place(d)?;
     let (first_lsn, commit_lsn) = (Lsn::new(d.u64()?), Lsn::new(d.u64()?));
@@ -299,6 +325,7 @@ fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
         lineage_id,
         incarnation,
         start_counter,
+        nonce,
         promised,
         epochs,
         end,
@@ -333,6 +360,7 @@ mod tests {
             lineage_id: 2,
             incarnation: 3,
             start_counter: 4,
+            nonce: 8,
             promised: promise,
             epochs: vec![begun, BegunEpoch { epoch: Epoch::new(6), ..begun }],
             end: place,
@@ -344,7 +372,9 @@ mod tests {
         vec![
             Message::Hello { summary: summary.clone(), asks: true },
             Message::Seal(promise),
-            Message::Sealed { promised: promise, summary },
+            Message::Sealed { promised: promise, summary: summary.clone() },
+            Message::Question { number: 3 },
+            Message::Answer { number: u64::MAX, summary },
             Message::Fetch { promised: promise, from: (8, 9) },
             Message::Stream { stream: 5, promised: promise, at: place },
             Message::Ready { stream: 6 },
@@ -357,7 +387,12 @@ mod tests {
                 bytes: vec![1, 2, 3],
             },
             Message::Ack { stream: 9, durable: place },
-            Message::Heartbeat { promised: promise, commit_lsn: Lsn::new(10), sequence },
+            Message::Heartbeat {
+                promised: promise,
+                commit_lsn: Lsn::new(10),
+                sequence,
+                acked: vec![(node(1), (3, 4)), (node(2), (5, u64::MAX))],
+            },
             Message::Heard { epoch: Epoch::new(11), sequence },
             Message::Fenced(promise),
             Message::Empty { configured: [node(1), node(2)].into() },

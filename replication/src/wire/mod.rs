@@ -4,7 +4,7 @@
 //! `bytes` is what all of them are made of. Nothing here knows what a message
 //! means, and no bytes make it panic or allocate more than they are long.
 
-mod bytes;
+pub(crate) mod bytes;
 pub mod frame;
 pub mod request;
 pub mod request_codec;

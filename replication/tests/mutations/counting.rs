@@ -43,10 +43,46 @@ pub(super) const COUNTING: &[Mutation] = &[
         what: "a stranger's ack counts",
         edits: &[(
             "protocol/leading.rs",
-            "self.peers.get(node).filter(|_| self.counts(*node));",
-            "self.peers.get(node);",
+            "self.peers.get(&node).filter(|_| self.counts(node))?;",
+            "self.peers.get(&node)?;",
         )],
         test: "unit::only_acks_of_members",
+    },
+    Mutation {
+        what: "a directory that has forgotten what it acknowledged counts",
+        edits: &[(
+            "protocol/shown.rs",
+            "            || promised == self.acked_epoch && position(&summary.end) < self.acked",
+            "",
+        )],
+        test: "unit::k6_",
+    },
+    Mutation {
+        what: "a directory that may have forgotten something counts",
+        edits: &[(
+            "protocol/node.rs",
+            "self.peers.get(&node).filter(|peer| peer.doubt.is_none());",
+            "self.peers.get(&node);",
+        )],
+        test: "unit::k6_",
+    },
+    Mutation {
+        what: "nobody is told of a directory that has forgotten something",
+        edits: &[(
+            "protocol/shown.rs",
+            "            self.tell_all(mine, false);",
+            "            let _ = mine;",
+        )],
+        test: "unit::k6_",
+    },
+    Mutation {
+        what: "what is overtaken on its way is a loss",
+        edits: &[(
+            "protocol/shown.rs",
+            "            self.ask(from, shown);",
+            "            let _ = shown;\n            self.count_no_more(from);",
+        )],
+        test: CLUSTERS,
     },
     Mutation {
         what: "an ack counts for a log that has diverged",
