@@ -347,17 +347,18 @@ impl Driver {
     fn handle(&mut self, event: Event) -> Result<(), StorageError> {
         match event {
             Event::Connected { peer, number, link } => {
+                self.mine = self.storage.summary();
                 if let Some((_, replaced)) = self.links.insert(peer, (number, link)) {
                     replaced.close();
-                    self.node.handle_disconnected(peer);
+                    self.node.handle_disconnected(peer, &self.mine);
                 }
-                self.mine = self.storage.summary();
                 self.node.handle_connected(peer, &self.mine);
             }
             Event::Disconnected { peer, number } => {
                 if self.is_current(peer, number) {
                     self.links.remove(&peer);
-                    self.node.handle_disconnected(peer);
+                    self.mine = self.storage.summary();
+                    self.node.handle_disconnected(peer, &self.mine);
                 }
             }
             Event::Message { peer, number, message } => {

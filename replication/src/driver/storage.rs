@@ -7,8 +7,11 @@
 //!  G1. Operations are carried out in the order in which the node asked for them: whatever was appended before a
 //!      promise is durable with it.            `no_promise_is_broken` in tests/cluster.rs
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use cairnlog_engine::{
-    AppendError, ChangeError, Fed, Place, Promise, PromiseError, RawError, ReadError, Replica,
+    AppendError, ChangeError, Fed, Identity, Place, Promise, PromiseError, RawError, ReadError,
+    Replica,
 };
 
 use crate::protocol::history::{EPOCHS_MAX, Summary};
@@ -78,13 +81,25 @@ pub struct Piece {
 #[derive(Debug)]
 pub struct Storage {
     replica: Replica,
+    identity: Identity,
+    /// What is durable beside the log, so that whoever asks does not wait for a disk.
+    beside: Mutex<Beside>,
+}
+
+#[derive(Debug)]
+struct Beside {
+    promised: Promise,
+    notes: Option<Notes>,
 }
 
 impl Storage {
     /// The storage of a replica.
     #[must_use]
     pub fn new(replica: Replica) -> Storage {
-        Storage { replica }
+        let identity = replica.identity();
+        let notes = super::notes::decode(&replica.log().cell());
+        let beside = Mutex::new(Beside { promised: replica.promised(), notes });
+        Storage { replica, identity, beside }
     }
 
     /// The replica.
@@ -93,24 +108,32 @@ impl Storage {
         &self.replica
     }
 
-    /// What this replica has.
+    fn beside(&self) -> MutexGuard<'_, Beside> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this replica has. Waits for no disk.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let identity = self.replica.identity();
+        let identity = self.identity;
         // The end first: what becomes durable meanwhile may begin epochs that are not before it.
         let end = self.replica.durable_place();
+        let (promised, members) = {
+            let beside = self.beside();
+            (beside.promised, beside.notes.as_ref().map(|notes| notes.members.clone()))
+        };
         Summary {
             log_id: identity.log_id,
             lineage_id: identity.lineage_id,
             incarnation: identity.incarnation,
             start_counter: identity.start_counter,
             nonce: identity.nonce,
-            promised: self.replica.promised(),
+            promised,
             epochs: self.replica.epochs(EPOCHS_MAX),
             end,
             first_lsn: self.replica.log().first_lsn(),
             commit_lsn: self.replica.commit_lsn(),
-            members: self.notes().unwrap_or_default().members,
+            members: members.unwrap_or_default(),
         }
     }
 
@@ -118,7 +141,7 @@ impl Storage {
     /// there.
     #[must_use]
     pub fn notes(&self) -> Option<Notes> {
-        super::notes::decode(&self.replica.log().cell())
+        self.beside().notes.clone()
     }
 
     /// Notes this, durably.
@@ -126,7 +149,9 @@ impl Storage {
     /// # Errors
     /// When the disk fails, see [`StorageError`].
     pub fn note(&self, notes: &Notes) -> Result<(), StorageError> {
-        Ok(self.replica.log().set_cell(&super::notes::encode(notes))?)
+        self.replica.log().set_cell(&super::notes::encode(notes))?;
+        self.beside().notes = Some(notes.clone());
+        Ok(())
     }
 
     /// Carries out an operation.
@@ -170,9 +195,13 @@ impl Storage {
     /// reason not to promise.
     fn promise(&self, promise: Promise) -> Result<(), PromiseError> {
         match self.replica.promise(promise) {
-            Err(PromiseError::Append(error)) if !is_final(&error) => self.replica.promise(promise),
-            promised => promised,
+            Err(PromiseError::Append(error)) if !is_final(&error) => {
+                self.replica.promise(promise)?
+            }
+            promised => promised?,
         }
+        self.beside().promised = promise;
+        Ok(())
     }
 
     fn begin(&self, promise: Promise) -> Result<Done, StorageError> {

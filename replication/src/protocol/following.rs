@@ -23,7 +23,7 @@ impl Node {
     ) {
         let stands = self.promised();
         if promised.epoch < stands.epoch || (promised.epoch == stands.epoch && promised != stands) {
-            self.send(from, Message::Fenced(stands));
+            self.fence(from);
             return;
         }
         if promised.epoch > stands.epoch {
@@ -106,7 +106,7 @@ impl Node {
         let stands = self.promised();
         let is_leader = promised.leader.node == from.get();
         if promised.epoch < stands.epoch || (promised.epoch == stands.epoch && promised != stands) {
-            self.send(from, Message::Fenced(stands));
+            self.fence(from);
         } else if !is_leader {
             self.act(Action::Notice(Notice::Misbehaves(from)));
         } else if promised.epoch > stands.epoch {
@@ -151,7 +151,14 @@ impl Node {
             let until = Some(self.durable);
             self.find_place(from, Finding { at, promised, until });
         } else {
-            self.send(from, Message::Fenced(stands));
+            self.fence(from);
+        }
+    }
+
+    /// Tells a peer which promise stands against it, once that is durable: until then it hears nothing, and asks again.
+    fn fence(&mut self, from: NodeId) {
+        if self.is_promise_durable() {
+            self.send(from, Message::Fenced(self.promised()));
         }
     }
 }

@@ -198,6 +198,11 @@ impl Node {
         self.promising.map_or(self.promised, |(promise, _)| promise)
     }
 
+    /// Whether nothing of [`promised`](Node::promised) is on its way to the disk.
+    pub(super) fn is_promise_durable(&self) -> bool {
+        self.promising.is_none()
+    }
+
     /// A connection to a peer was made.
     pub fn handle_connected(&mut self, peer: NodeId, mine: &Summary) {
         self.peers.insert(peer, Peer::default());
@@ -205,9 +210,10 @@ impl Node {
     }
 
     /// The connection to a peer is gone.
-    pub fn handle_disconnected(&mut self, peer: NodeId) {
+    pub fn handle_disconnected(&mut self, peer: NodeId, mine: &Summary) {
         self.peers.remove(&peer);
         self.inbound.take_if(|inbound| inbound.from == peer);
+        self.fetch_elsewhere(peer, mine);
     }
 
     /// A message came over the connection to a peer; `mine` is what this replica has.

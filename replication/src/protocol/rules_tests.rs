@@ -200,14 +200,18 @@ fn a_cut_may_be_refused() {
 }
 
 /// One that follows the second in epoch 4, promises epoch 5 to the third, and hears this of the second.
-fn hears_of_the_old_leader(message: Message) -> Vec<Action> {
+fn hears_of_the_old_leader(message: Message, is_durable: bool) -> Vec<Action> {
     let old = promise(4, 2);
     let at = place(512, 4);
     let mine = summary(1, old, at);
     let mut first = first(&mine);
     first.handle_message(0, node(2), Message::Stream { stream: 6, promised: old, at }, &mine);
     first.handle_cut(6, true);
-    first.handle_message(0, node(3), Message::Seal(promise(5, 3)), &mine);
+    let later = promise(5, 3);
+    first.handle_message(0, node(3), Message::Seal(later), &mine);
+    if is_durable {
+        first.handle_promised(later, &Summary { promised: later, ..mine.clone() });
+    }
     actions(&mut first);
     first.handle_message(0, node(2), message, &mine);
     actions(&mut first)
@@ -219,10 +223,16 @@ fn nothing_of_an_earlier_epoch_is_taken() {
     let (promised, at, end) = (promise(4, 2), place(512, 4), place(1024, 4));
     let commit_lsn = end.lsn;
     let batches = Message::Batches { stream: 6, after: (1, 512), end, commit_lsn, bytes: vec![1] };
-    assert_eq!(hears_of_the_old_leader(batches), []);
+    for is_durable in [false, true] {
+        assert_eq!(hears_of_the_old_leader(batches.clone(), is_durable), []);
+    }
     let fenced = Action::Send { to: node(2), message: Message::Fenced(promise(5, 3)) };
     let stream = Message::Stream { stream: 7, promised, at };
-    assert_eq!(hears_of_the_old_leader(stream), std::slice::from_ref(&fenced));
     let heartbeat = Message::Heartbeat { promised, commit_lsn, sequence: 1, acked: Vec::new() };
-    assert_eq!(hears_of_the_old_leader(heartbeat), [fenced]);
+    for message in [stream, heartbeat] {
+        let said = hears_of_the_old_leader(message.clone(), true);
+        assert_eq!(said, std::slice::from_ref(&fenced));
+        let said = hears_of_the_old_leader(message, false);
+        assert_eq!(said, [], "a crash may forget that promise yet");
+    }
 }

@@ -88,7 +88,7 @@ fn comes_again(third: &mut Node, said: &Summary) -> (bool, Vec<Action>) {
 fn comes_with_less(third: &mut Node, said: &Summary) -> Option<u64> {
     let mine = summary(3, 1, place(512));
     actions(third);
-    third.handle_disconnected(node(2));
+    third.handle_disconnected(node(2), &mine);
     third.handle_connected(node(2), &mine);
     third.handle_message(9, node(2), hello(said), &mine);
     let number = |action: Action| match action {

@@ -15,7 +15,7 @@ use cairnlog_engine::{Place, Promise};
 use super::action::{Action, Notice, Reason};
 use super::history::{Summary, common_place};
 use super::message::Message;
-use super::node::{Node, Role, Why};
+use super::node::{Node, Role, Settings, Why};
 use super::node_id::NodeId;
 use super::quorum::seal_quorum;
 
@@ -38,8 +38,12 @@ pub(super) struct Standing {
     step: Step,
     /// Who promised, and what they have.
     sealed: BTreeMap<NodeId, Summary>,
-    /// When it gives up.
+    /// When it gives up, unless something goes on.
     until_ms: u64,
+    /// When it asks again: an answer may have been withheld while a promise was on its way to a disk.
+    ask_ms: u64,
+    /// Something went on since `until_ms` was set.
+    went_on: bool,
 }
 
 impl Standing {
@@ -52,8 +56,13 @@ impl Standing {
         matches!(self.step, Step::Fetching(from, _) if from == node)
     }
 
-    pub(super) fn until_ms(&self) -> u64 {
-        self.until_ms
+    fn due_ms(&self) -> u64 {
+        if self.asks() { self.until_ms.min(self.ask_ms) } else { self.until_ms }
+    }
+
+    /// It was answered, or a piece of the log that it fetches is durable.
+    fn go_on(&mut self) {
+        self.went_on = true;
     }
 }
 
@@ -70,8 +79,10 @@ impl Node {
         let promise = Promise { epoch, leader: self.settings.leader };
         self.start_promise(promise, Why::Stand);
         let until_ms = now_ms + self.settings.standing_ms_max;
+        let ask_ms = now_ms + self.settings.heartbeat_interval_ms;
         let (step, sealed) = (Step::Promising, BTreeMap::new());
-        self.role = Role::Candidate(Standing { promise, step, sealed, until_ms });
+        let standing = Standing { promise, step, sealed, until_ms, ask_ms, went_on: false };
+        self.role = Role::Candidate(standing);
     }
 
     pub(super) fn handle_own_promise(&mut self, mine: &Summary) {
@@ -79,12 +90,34 @@ impl Node {
         let Role::Candidate(standing) = &mut self.role else { return };
         standing.step = Step::Asking;
         standing.sealed.insert(own, mine.clone());
+        self.ask_to_seal();
+        self.take_over(mine);
+    }
+
+    /// Asks whoever has not answered.
+    fn ask_to_seal(&mut self) {
+        let Role::Candidate(standing) = &self.role else { return };
         let promise = standing.promise;
-        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
-        for peer in peers {
+        let asked = self.peers.keys().filter(|peer| !standing.sealed.contains_key(peer));
+        let asked: Vec<NodeId> = asked.copied().collect();
+        for peer in asked {
             self.send(peer, Message::Seal(promise));
         }
-        self.take_over(mine);
+    }
+
+    /// The connection to a peer is gone: what it was to send has to come from another one.
+    ///
+    /// What this log has given up since it was sealed is no loss: it was not in the log that had most, which is one of
+    /// a seal quorum's, and so was not committed.
+    pub(super) fn fetch_elsewhere(&mut self, gone: NodeId, mine: &Summary) {
+        let own = self.settings.node;
+        let Role::Candidate(standing) = &mut self.role else { return };
+        standing.sealed.remove(&gone);
+        if standing.fetches_from(gone) {
+            standing.step = Step::Asking;
+            standing.sealed.insert(own, mine.clone());
+            self.take_over(mine);
+        }
     }
 
     pub(super) fn handle_sealed(
@@ -105,6 +138,7 @@ impl Node {
         }
         if counts && standing.step == Step::Asking {
             standing.sealed.insert(from, summary);
+            standing.go_on();
             self.take_over(mine);
         }
     }
@@ -139,6 +173,7 @@ impl Node {
     /// What was fetched is durable up to here.
     pub(super) fn handle_fetched(&mut self, durable: Place, mine: &Summary) {
         let Role::Candidate(standing) = &mut self.role else { return };
+        standing.go_on();
         if matches!(standing.step, Step::Fetching(_, end) if end == durable) {
             if mine.end != durable {
                 // It sent more than it had sealed.
@@ -169,14 +204,28 @@ impl Node {
         match &self.role {
             Role::Leader(leading) if leading.stands_again(now_ms) => self.stand_for_next(now_ms),
             Role::Leader(leading) if now_ms >= leading.due_ms() => self.send_heartbeats(now_ms),
-            Role::Candidate(standing) if now_ms >= standing.until_ms() => {
+            Role::Candidate(standing) if now_ms >= standing.until_ms && !standing.went_on => {
                 let reason = match standing.step {
                     Step::Promising | Step::Asking => Reason::TooFewPromises,
                     Step::Fetching(..) | Step::Beginning => Reason::NotFetched,
                 };
                 self.give_up(reason);
             }
+            Role::Candidate(_) => self.stand_on(now_ms),
             _ => {}
+        }
+    }
+
+    fn stand_on(&mut self, now_ms: u64) {
+        let Settings { standing_ms_max, heartbeat_interval_ms, .. } = self.settings;
+        let Role::Candidate(standing) = &mut self.role else { return };
+        if now_ms >= standing.until_ms {
+            standing.went_on = false;
+            standing.until_ms = now_ms + standing_ms_max;
+        }
+        if standing.asks() && now_ms >= standing.ask_ms {
+            standing.ask_ms = now_ms + heartbeat_interval_ms;
+            self.ask_to_seal();
         }
     }
 
@@ -185,9 +234,13 @@ impl Node {
     pub fn poll_timeout(&self) -> Option<u64> {
         let of_role = match &self.role {
             Role::Leader(leading) => Some(leading.due_ms()),
-            Role::Candidate(standing) => Some(standing.until_ms()),
+            Role::Candidate(standing) => Some(standing.due_ms()),
             Role::Follower { .. } => None,
         };
         of_role.into_iter().chain(self.note_due_ms()).min()
     }
 }
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;

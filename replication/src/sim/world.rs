@@ -317,7 +317,8 @@ impl World {
         }
         self.network.disconnect(node, peer);
         if let Some(live) = self.live(node) {
-            live.node.handle_disconnected(peer);
+            let mine = live.storage.summary();
+            live.node.handle_disconnected(peer, &mine);
             self.act(node)?;
             let soon = self.now_ms + 1 + self.random.below(100);
             self.at(soon, Event::Connect { one: node, other: peer });

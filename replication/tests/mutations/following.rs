@@ -8,8 +8,8 @@ pub(super) const FOLLOWING: &[Mutation] = &[
         edits: &[
             (
                 "protocol/following.rs",
-                "        let stands = self.promised();\n        if promised.epoch < stands.epoch || (promised.epoch == stands.epoch && promised != stands) {\n            self.send(from, Message::Fenced(stands));\n            return;",
-                "        let stands = self.promised();\n        if promised.epoch == stands.epoch && promised != stands {\n            self.send(from, Message::Fenced(stands));\n            return;",
+                "        let stands = self.promised();\n        if promised.epoch < stands.epoch || (promised.epoch == stands.epoch && promised != stands) {\n            self.fence(from);\n            return;",
+                "        let stands = self.promised();\n        if promised.epoch == stands.epoch && promised != stands {\n            self.fence(from);\n            return;",
             ),
             (
                 "protocol/following.rs",
