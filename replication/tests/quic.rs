@@ -138,7 +138,7 @@ fn every_message() -> Vec<Message> {
     vec![
         Message::Hello { summary: summary.clone(), asks: true },
         Message::Seal(promise()),
-        Message::Sealed { promised: promise(), summary },
+        Message::Sealed { promised: promise(), summary, heard: None },
         Message::Fetch { promised: promise(), from: (8, 9) },
         Message::Stream { stream: 5, promised: promise(), at: place(6) },
         Message::Ready { stream: 6 },

@@ -14,7 +14,7 @@ use cairnlog_replication::status::Role;
 use cairnlog_replication::transport::{
     ClientConnection, Endpoint, Limits, Security, make_development_certificates,
 };
-use cairnlog_replication::wire::request::{Ack, Request, Response, Visibility};
+use cairnlog_replication::wire::request::{Ack, Reason, Request, Response, Visibility};
 use cairnlog_replication::wire::request_codec::{decode_response, encode_request};
 
 fn node(number: u64) -> NodeId {
@@ -91,12 +91,14 @@ fn append(ack: Ack, text: &str) -> Request {
     Request::Append { ack, expected_lsn: None, sequence: None, records }
 }
 
-async fn read_all(folder: &Path, server: &Server) -> Vec<String> {
+fn read(visibility: Visibility) -> Request {
     let (from, to, count, min_lsn) = (None, None, None, None);
-    let visibility = Visibility::Committed;
-    let read = Request::Read { from, to, count, min_lsn, visibility, follows: false };
+    Request::Read { from, to, count, min_lsn, visibility, follows: false }
+}
+
+async fn read_all(folder: &Path, server: &Server) -> Vec<String> {
     let mut texts = Vec::new();
-    for response in ask(folder, server, read).await {
+    for response in ask(folder, server, read(Visibility::Committed)).await {
         if let Response::Records(records) = response {
             texts.extend(records.into_iter().map(|r| String::from_utf8(r.data).unwrap()));
         }
@@ -169,4 +171,46 @@ async fn three_nodes_replicate_and_another_one_leads() {
     for server in servers {
         server.shutdown().await.unwrap();
     }
+}
+
+/// N10: a leader that may have been replaced does not say what is committed now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_leader_that_is_heard_tells_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let configs = cluster(folder.path(), 3);
+    let mut servers = start_all(&configs).await;
+    until("the first one leads", || leader(&servers) == Some(0)).await;
+    let latest = || read(Visibility::Linearizable);
+    let count = |responses: &[Response]| -> Option<usize> {
+        let [records @ .., Response::End(_)] = responses else { return None };
+        let records = records.iter().map(|response| match response {
+            Response::Records(records) => records.len(),
+            _ => 0,
+        });
+        Some(records.sum())
+    };
+    for number in 1..=20 {
+        ask(folder.path(), &servers[0], append(Ack::Quorum, "one")).await;
+        let answers = ask(folder.path(), &servers[0], latest()).await;
+        assert_eq!(count(&answers), Some(number), "{answers:?}");
+    }
+    let answers = ask(folder.path(), &servers[1], latest()).await;
+    let Some(Response::Failed(failure)) = answers.first() else { panic!("{answers:?}") };
+    assert!(matches!(failure.reason, Reason::NotLeading(Some((first, _))) if first == node(1)));
+    for _ in 0..2 {
+        servers.pop().unwrap().shutdown().await.unwrap();
+    }
+    let answers = ask(folder.path(), &servers[0], latest()).await;
+    let since = Instant::now();
+    let answers = if count(&answers).is_some() {
+        // It held its lease.
+        assert!(since.elapsed() < Duration::from_millis(600));
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        ask(folder.path(), &servers[0], latest()).await
+    } else {
+        answers
+    };
+    assert!(matches!(answers[..], [Response::Failed(_)]), "{answers:?}");
+    assert_eq!(read_all(folder.path(), &servers[0]).await.len(), 20, "what is known is shown");
+    servers.pop().unwrap().shutdown().await.unwrap();
 }

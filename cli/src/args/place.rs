@@ -18,6 +18,9 @@ use clap::{ArgMatches, Args as ClapArgs, Command, Error, FromArgMatches};
 const OF_DIRECTORY: [&str; 7] =
     ["backend", "parity", "producer", "retain_bytes", "retain_seconds", "salvage", "segment_bytes"];
 
+/// Flags of some commands that are about servers.
+const OF_SERVERS: [&str; 3] = ["min_lsn", "tls_dir", "visibility"];
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -77,9 +80,10 @@ impl FromArgMatches for Place {
                 Err(refusal(ErrorKind::MissingRequiredArgument, text))
             }
             Some(path) if !has_servers || directory_is_stronger => {
-                if is_flag("tls_dir") {
-                    let text = "--tls-dir goes with --server, not with --dir";
-                    return Err(refusal(ErrorKind::ArgumentConflict, text));
+                if let Some(id) = OF_SERVERS.into_iter().find(|id| is_flag(id)) {
+                    let flag = id.replace('_', "-");
+                    let text = format!("--{flag} goes with --server, not with --dir");
+                    return Err(refusal(ErrorKind::ArgumentConflict, &text));
                 }
                 Ok(Place::Directory(path))
             }
@@ -182,6 +186,12 @@ mod tests {
             assert!(place_of(&[arguments, &["--dir", "x"]].concat()).is_ok(), "{arguments:?}");
             let error = place_of(&[arguments, &["--server", "a:1"]].concat()).unwrap_err();
             assert!(error.to_string().contains(arguments[1]), "{error}");
+        }
+        for flag in [&["--visibility", "durable"][..], &["--min-lsn", "7"], &["--tls-dir", "t"]] {
+            let read = [&["read"], flag].concat();
+            assert!(place_of(&[&read[..], &["--server", "a:1"]].concat()).is_ok(), "{flag:?}");
+            let error = place_of(&[&read[..], &["--dir", "x"]].concat()).unwrap_err();
+            assert!(error.to_string().contains(flag[0]), "{error}");
         }
     }
 }

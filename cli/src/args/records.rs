@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use cairnlog_engine::Lsn;
-use clap::Args as ClapArgs;
+use cairnlog_replication::wire::request;
+use clap::{Args as ClapArgs, ValueEnum};
 
 use super::limits::Limits;
 use super::values::parse_lsn;
@@ -55,6 +56,27 @@ fn parse_producer(text: &str) -> Result<u128, String> {
     Ok(u128::from_le_bytes(bytes))
 }
 
+/// What a server shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Visibility {
+    /// What never leaves the log.
+    Committed,
+    /// The same, and nothing is missing that was acknowledged at `quorum` before; only a leader can tell.
+    Linearizable,
+    /// What is durable on the server that is asked, and may still leave the log when another one takes over.
+    Durable,
+}
+
+impl From<Visibility> for request::Visibility {
+    fn from(visibility: Visibility) -> request::Visibility {
+        match visibility {
+            Visibility::Committed => request::Visibility::Committed,
+            Visibility::Linearizable => request::Visibility::Linearizable,
+            Visibility::Durable => request::Visibility::Durable,
+        }
+    }
+}
+
 /// Write records to standard output.
 ///
 /// Works beside a process that writes to the log, shows what is durable, and changes nothing. Without a
@@ -78,6 +100,13 @@ pub(crate) struct ReadArgs {
     /// How to show a record.
     #[arg(long, value_enum, default_value_t = RecordFormat::Raw)]
     pub(crate) format: RecordFormat,
+    /// Which records to show. Only with --server. [default: committed]
+    #[arg(long, value_enum)]
+    pub(crate) visibility: Option<Visibility>,
+    /// Show nothing before the server has every record before this one, to read what was written elsewhere. Only with
+    /// --server.
+    #[arg(long, value_name = "LSN", value_parser = parse_lsn)]
+    pub(crate) min_lsn: Option<Lsn>,
     /// At the end of the log, wait for more.
     #[arg(long)]
     pub(crate) follow: bool,

@@ -17,14 +17,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cairnlog_engine::{AppendError, Epoch, Lsn, Place};
+use cairnlog_engine::{AppendError, Epoch, Place};
 use tokio::sync::{oneshot, watch};
 
+use super::clock::Clock;
 use super::levels::Levels;
 use super::seen::{Seen, Snapshot};
 use super::storage::{Done, Operation, Piece, Storage, StorageError};
+use super::workers::{Lookup, ReadAsked, spawn_catch_up, spawn_disk};
 use crate::protocol::action::{Action, Notice, Reason};
 use crate::protocol::founding;
 use crate::protocol::history::Summary;
@@ -37,12 +39,8 @@ use crate::protocol::view::RoleKind;
 /// The loop looks around at least so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Pieces of a leader's log are written together up to so many bytes.
-const GATHER_BYTES: usize = 1 << 20;
 /// Pieces are sent in frames of at most so many bytes, or of one batch.
 const PIECE_BYTES_MAX: u64 = 4 << 20;
-/// After what could not be done with the log, whoever asks again waits so long.
-const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// Between two attempts to lead by itself.
 const STAND_AGAIN_MS: u64 = 2000;
 
@@ -55,6 +53,7 @@ pub trait Link: Send {
 }
 
 /// What a loop is told.
+#[expect(clippy::large_enum_variant, reason = "most of them are messages")]
 pub enum Event {
     /// A connection to a peer was made; connections are numbered from 1 on.
     Connected {
@@ -95,22 +94,6 @@ pub enum Event {
     Stop,
 }
 
-/// Pieces that a peer is to get.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadAsked {
-    peer: NodeId,
-    stream: u64,
-    from: Place,
-    bytes_max: u64,
-    commit_lsn: Lsn,
-}
-
-enum Lookup {
-    Note(Notes),
-    Read(ReadAsked),
-    Place(NodeId, (u64, u64)),
-}
-
 /// What a loop is made with.
 pub struct Setup {
     /// The node's settings; its members are those that are noted.
@@ -131,6 +114,8 @@ pub struct Handle {
     events: Sender<Event>,
     levels: watch::Receiver<Levels>,
     seen: Arc<Mutex<Seen>>,
+    clock: Clock,
+    lease_ms: u64,
 }
 
 struct Driver {
@@ -150,7 +135,7 @@ struct Driver {
     standing: Option<oneshot::Sender<Result<Epoch, String>>>,
     /// Not before then does it stand by itself.
     next_stand_ms: u64,
-    began: Instant,
+    clock: Clock,
 }
 
 impl Handle {
@@ -164,6 +149,20 @@ impl Handle {
     #[must_use]
     pub fn levels(&self) -> watch::Receiver<Levels> {
         self.levels.clone()
+    }
+
+    /// The time now, in milliseconds, by the clock of [`Levels::confirmed_ms`].
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Whether nobody else led at `asked_ms`, or does now, so that what these levels call committed is all that there
+    /// was then.
+    #[must_use]
+    pub fn is_confirmed(&self, levels: &Levels, asked_ms: u64) -> bool {
+        let is_recent = |sent_ms| sent_ms >= asked_ms || self.now_ms() < sent_ms + self.lease_ms;
+        levels.confirmed_ms.is_some_and(is_recent)
     }
 
     /// What the loop saw last.
@@ -194,9 +193,9 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
     spawn_disk(Arc::clone(&storage), asked, events.clone())?;
     spawn_catch_up(Arc::clone(&storage), looked, events.clone())?;
     let mine = storage.summary();
-    let own = settings.node;
+    let (own, lease_ms, clock) = (settings.node, settings.lease_ms, Clock::start());
     let driver = Driver {
-        node: Node::new(settings, &mine),
+        node: Node::new(settings, &mine, clock.now_ms()),
         own,
         durable: mine.end,
         storage,
@@ -211,86 +210,12 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
         configured,
         standing: None,
         next_stand_ms: 0,
-        began: Instant::now(),
+        clock,
     };
-    let handle = Handle { events, levels: published, seen };
+    let handle = Handle { events, levels: published, seen, clock, lease_ms };
     let thread = std::thread::Builder::new().name("cairnlog-node".to_owned());
     let thread = thread.spawn(move || driver.run(&received))?;
     Ok((handle, thread))
-}
-
-fn spawn_disk(
-    storage: Arc<Storage>,
-    asked: Receiver<Operation>,
-    events: Sender<Event>,
-) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name("cairnlog-disk".to_owned());
-    thread.spawn(move || {
-        let mut next = None;
-        while let Some(operation) = next.take().or_else(|| asked.recv().ok()) {
-            let operation = match operation {
-                Operation::Append(bytes) => {
-                    let all;
-                    (all, next) = gather(bytes, &asked);
-                    Operation::Append(all)
-                }
-                other => other,
-            };
-            let ended = storage.run(operation);
-            let failed = ended.is_err();
-            if matches!(ended, Ok(Done::Refused | Done::Cut(_, false))) {
-                std::thread::sleep(REFUSED_PAUSE);
-            }
-            if events.send(Event::Ended(ended)).is_err() || failed {
-                return;
-            }
-        }
-    })?;
-    Ok(())
-}
-
-/// What has come while the disk was busy is one write: the pieces, and the operation behind them.
-fn gather(mut bytes: Vec<u8>, asked: &Receiver<Operation>) -> (Vec<u8>, Option<Operation>) {
-    while bytes.len() < GATHER_BYTES {
-        match asked.try_recv() {
-            Ok(Operation::Append(more)) => bytes.extend_from_slice(&more),
-            Ok(other) => return (bytes, Some(other)),
-            Err(_) => break,
-        }
-    }
-    (bytes, None)
-}
-
-fn spawn_catch_up(
-    storage: Arc<Storage>,
-    looked: Receiver<Lookup>,
-    events: Sender<Event>,
-) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name("cairnlog-catch-up".to_owned());
-    thread.spawn(move || {
-        for lookup in looked {
-            let found = match lookup {
-                // Nobody waits for it: not in front of what the other thread has to do.
-                Lookup::Note(notes) => Event::Ended(storage.run(Operation::Note(notes))),
-                Lookup::Read(asked) => {
-                    let bytes_max = usize::try_from(asked.bytes_max).unwrap_or(usize::MAX);
-                    Event::Read(asked, storage.read(asked.from, bytes_max))
-                }
-                Lookup::Place(peer, at) => {
-                    let place = storage.replica().place_at(at);
-                    Event::Placed(peer, at, place.map_err(StorageError::from))
-                }
-            };
-            if let Event::Read(_, Err(_)) | Event::Placed(_, _, Err(_)) = &found {
-                // A disk that fails is not asked as often as the network can.
-                std::thread::sleep(REFUSED_PAUSE);
-            }
-            if events.send(found).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(())
 }
 
 impl Driver {
@@ -341,7 +266,7 @@ impl Driver {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.clock.now_ms()
     }
 
     fn handle(&mut self, event: Event) -> Result<(), StorageError> {

@@ -20,6 +20,10 @@ pub struct Levels {
     pub commit_lsn: Lsn,
     /// Below it they are on every replica in service, and committed.
     pub all_lsn: Lsn,
+    /// When the newest heartbeat was sent that a commit quorum has heard; see [`Node::confirmed_ms`].
+    ///
+    /// [`Node::confirmed_ms`]: crate::protocol::node::Node::confirmed_ms
+    pub confirmed_ms: Option<u64>,
     /// Below which LSN each replica that counts has them, this one included.
     pub replicas: Arc<[(NodeId, Lsn)]>,
 }

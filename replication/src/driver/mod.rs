@@ -4,8 +4,10 @@
 //! a clock, whose simulated twin is in `sim`. [`levels::Levels`] says how far the log has got, to those who wait,
 //! and [`seen::Seen`] how the node is, to those who look.
 
+pub mod clock;
 pub mod event_loop;
 pub mod levels;
 pub mod notes;
 pub mod seen;
 pub mod storage;
+pub mod workers;

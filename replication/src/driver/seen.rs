@@ -166,6 +166,7 @@ impl Snapshot {
         let all_lsn = in_service.map(|progress| progress.acked.lsn).fold(commit_lsn, Lsn::min);
         Levels {
             led: Some(led),
+            confirmed_ms: node.confirmed_ms(now_ms),
             durable_lsn: durable.lsn,
             commit_lsn,
             all_lsn: all_lsn.min(durable.lsn),

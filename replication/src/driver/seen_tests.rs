@@ -43,10 +43,11 @@ fn leading(end: Place, theirs: Place) -> Node {
         shown: BTreeMap::new(),
         window_bytes: 4096,
         heartbeat_interval_ms: 50,
+        lease_ms: 250,
         standing_ms_max: 1000,
     };
     let new = summary(11, Promise::default(), Place::START);
-    let mut node = Node::new(settings, &new);
+    let mut node = Node::new(settings, &new, 0);
     node.handle_connected(node_id(2), &new);
     let say = |node: &mut Node, message, mine: &Summary| {
         node.handle_message(0, node_id(2), message, mine);
@@ -57,7 +58,7 @@ fn leading(end: Place, theirs: Place) -> Node {
     let mine = summary(11, promise, Place::START);
     node.handle_promised(promise, &mine);
     let sealed = summary(22, promise, Place::START);
-    say(&mut node, Message::Sealed { promised: promise, summary: sealed }, &mine);
+    say(&mut node, Message::Sealed { promised: promise, summary: sealed, heard: None }, &mine);
     let mine = summary(11, promise, end);
     node.handle_began(0, promise, &mine);
     node.handle_durable(end, &mine);

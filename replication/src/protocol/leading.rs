@@ -6,15 +6,19 @@ use cairnlog_engine::{Place, Promise};
 
 use super::action::{Action, Notice};
 use super::history::{Summary, common_place};
+use super::lease::Rounds;
 use super::message::Message;
 use super::node::{Finding, Node, Role};
 use super::node_id::NodeId;
 use super::quorum::{commit_place, position};
 
 /// The state of a leader.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leading {
     pub(super) promise: Promise,
+    /// Something of this epoch is committed.
+    pub(super) has_committed: bool,
+    pub(super) rounds: Rounds,
     /// Number of the next heartbeat, and when it is due.
     sequence: u64,
     heartbeat_ms: u64,
@@ -25,7 +29,14 @@ pub(super) struct Leading {
 
 impl Leading {
     pub(super) fn new(promise: Promise, now_ms: u64) -> Leading {
-        Leading { promise, sequence: 1, heartbeat_ms: now_ms, again_ms: None }
+        Leading {
+            promise,
+            has_committed: false,
+            rounds: Rounds::default(),
+            sequence: 1,
+            heartbeat_ms: now_ms,
+            again_ms: None,
+        }
     }
 
     pub(super) fn due_ms(&self) -> u64 {
@@ -118,6 +129,9 @@ impl Node {
         let durable = |node: &NodeId| self.acked_by(*node).unwrap_or(Place::START);
         let places: Vec<Place> = self.settings.members.keys().map(durable).collect();
         if let Some(place) = commit_place(&places, epoch) {
+            if let Role::Leader(leading) = &mut self.role {
+                leading.has_committed = true;
+            }
             self.commit(place.lsn.max(self.commit_lsn));
         }
     }
@@ -143,6 +157,7 @@ impl Node {
         let Role::Leader(leading) = &mut self.role else { return };
         let (promised, sequence) = (leading.promise, leading.sequence);
         leading.sequence += 1;
+        leading.rounds.send(sequence, now_ms);
         leading.heartbeat_ms = now_ms + interval_ms;
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         for peer in peers {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use cairnlog_engine::{Epoch, Lsn, Place, Promise};
 
 use super::history::Summary;
+use super::lease::Heard;
 use super::node_id::NodeId;
 
 /// A message from one node to another.
@@ -47,6 +48,8 @@ pub enum Message {
         promised: Promise,
         /// Its log, behind which nothing of an earlier epoch comes.
         summary: Summary,
+        /// The leader that it heard last, and for how many milliseconds from now on that may hold a lease.
+        heard: Option<Heard>,
     },
     /// Send what you have behind a place up to the end that you sealed.
     Fetch {

@@ -22,6 +22,7 @@ use super::action::{Action, Notice, Reason};
 use super::history::Summary;
 use super::inbound::Inbound;
 use super::leading::Leading;
+use super::lease::Heard;
 use super::message::Message;
 use super::node_id::NodeId;
 use super::outbound::Outbound;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub window_bytes: u64,
     /// Between two heartbeats.
     pub heartbeat_interval_ms: u64,
+    /// For so long after a heartbeat that a commit quorum has heard a leader knows that nobody else leads.
+    pub lease_ms: u64,
     /// A candidate that has not come to lead by then gives up.
     pub standing_ms_max: u64,
 }
@@ -60,8 +63,8 @@ pub(super) enum Role {
 /// Why a promise is on its way to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// Somebody stands, and is told.
-    Asked(NodeId),
+    /// Somebody stands, and is told; also of the leader that was heard.
+    Asked(NodeId, Option<Heard>),
     /// Somebody leads, and is followed.
     Follow(NodeId),
     /// This node stands.
@@ -107,15 +110,18 @@ pub struct Node {
     /// What the other members have shown.
     pub(super) shown: BTreeMap<NodeId, Shown>,
     pub(super) noting: Noting,
+    /// The leader that was heard last, and until when it may hold a lease.
+    pub(super) heard: Option<Heard>,
     next_stream: u64,
     actions: VecDeque<Action>,
 }
 
 impl Node {
-    /// A node as its directory was found: it follows whomever it promised to.
+    /// A node as its directory was found: it follows whomever it promised to, and may have heard of it a moment ago.
     #[must_use]
-    pub fn new(mut settings: Settings, mine: &Summary) -> Node {
-        Node {
+    pub fn new(mut settings: Settings, mine: &Summary, now_ms: u64) -> Node {
+        let mut node = Node {
+            heard: None,
             shown: std::mem::take(&mut settings.shown),
             noting: Noting::default(),
             settings,
@@ -129,7 +135,11 @@ impl Node {
             commit_lsn: mine.commit_lsn,
             next_stream: 1,
             actions: VecDeque::new(),
+        };
+        if let Some(leader) = NodeId::new(mine.promised.leader.node) {
+            node.hear(leader, now_ms);
         }
+        node
     }
 
     /// The next thing to do.
@@ -230,10 +240,10 @@ impl Node {
             }
             // Of a cluster that is made already.
             Message::Found { .. } => {}
-            Message::Seal(promise) => self.handle_seal(from, promise, mine),
-            Message::Sealed { promised, summary } => {
+            Message::Seal(promise) => self.handle_seal(now_ms, from, promise, mine),
+            Message::Sealed { promised, summary, heard } => {
                 self.see(promised.epoch);
-                self.handle_sealed(from, promised, summary, mine);
+                self.handle_sealed(now_ms, from, promised, (summary, heard), mine);
             }
             Message::Fetch { promised, from: at } => self.handle_fetch(from, promised, at),
             Message::Stream { stream, promised, at } => {
@@ -250,13 +260,14 @@ impl Node {
             Message::Heartbeat { promised, commit_lsn, sequence, acked } => {
                 self.see(promised.epoch);
                 if self.handle_heartbeat(from, promised, sequence) {
+                    self.hear(from, now_ms);
                     for (node, to) in acked {
                         self.see_acked(node, promised.epoch, to);
                     }
                 }
                 self.commit_as_told(from, commit_lsn);
             }
-            Message::Heard { .. } => {}
+            Message::Heard { epoch, sequence } => self.handle_heard(from, epoch, sequence),
             Message::Question { number } => {
                 self.send(from, Message::Answer { number, summary: mine.clone() });
             }
@@ -299,7 +310,7 @@ impl Node {
     }
 
     /// Somebody stands.
-    fn handle_seal(&mut self, from: NodeId, promise: Promise, mine: &Summary) {
+    fn handle_seal(&mut self, now_ms: u64, from: NodeId, promise: Promise, mine: &Summary) {
         self.see(promise.epoch);
         if !self.is_member() {
             // A directory that nobody knows may have forgotten what it promised.
@@ -312,14 +323,21 @@ impl Node {
         }
         let stands = self.promised();
         if promise == self.promised {
-            self.send(from, Message::Sealed { promised: promise, summary: mine.clone() });
+            self.send_sealed(from, mine, self.lease_left(now_ms));
         } else if promise.epoch > stands.epoch {
-            self.start_promise(promise, Why::Asked(from));
+            // From here on no heartbeat of an earlier epoch is heard.
+            let heard = self.lease_left(now_ms);
+            self.start_promise(promise, Why::Asked(from, heard));
         } else if self.promising.is_none() {
-            let promised = self.promised;
-            self.send(from, Message::Sealed { promised, summary: mine.clone() });
+            self.send_sealed(from, mine, None);
         }
         // Else a promise is on its way that may stand against it: whoever asks will ask again.
+    }
+
+    /// What is promised durably, and what the log holds then.
+    fn send_sealed(&mut self, to: NodeId, mine: &Summary, heard: Option<Heard>) {
+        let promised = self.promised;
+        self.send(to, Message::Sealed { promised, summary: mine.clone(), heard });
     }
 
     /// From here on nothing of an earlier epoch is taken, sent as a leader, or acknowledged.
@@ -343,9 +361,9 @@ impl Node {
             return;
         };
         match why {
-            Why::Asked(peer) => {
+            Why::Asked(peer, heard) => {
                 self.role = Role::Follower { leader: None };
-                self.send(peer, Message::Sealed { promised: promise, summary: mine.clone() });
+                self.send_sealed(peer, mine, heard);
             }
             Why::Follow(leader) => {
                 self.follow(leader);

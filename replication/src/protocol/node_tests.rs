@@ -44,9 +44,10 @@ fn new_node(number: u64, mine: &Summary) -> Node {
         shown: BTreeMap::new(),
         window_bytes: 4096,
         heartbeat_interval_ms: 50,
+        lease_ms: 250,
         standing_ms_max: 1000,
     };
-    Node::new(settings, mine)
+    Node::new(settings, mine, 0)
 }
 
 fn actions(node: &mut Node) -> Vec<Action> {

@@ -40,9 +40,10 @@ fn first(mine: &Summary) -> Node {
         shown: BTreeMap::new(),
         window_bytes: 4096,
         heartbeat_interval_ms: 50,
+        lease_ms: 250,
         standing_ms_max: 1000,
     };
-    let mut first = Node::new(settings, mine);
+    let mut first = Node::new(settings, mine, 0);
     for peer in [2, 3] {
         first.handle_connected(node(peer), mine);
         let theirs = summary(peer.into(), Promise::default(), Place::START);
@@ -126,7 +127,8 @@ fn only_members_seal() {
     let (mut first, mine) = standing();
     let promised = promise(4, 1);
     let theirs = |incarnation| summary(incarnation, promised, Place::START);
-    let seals = |incarnation| Message::Sealed { promised, summary: theirs(incarnation) };
+    let seals =
+        |incarnation| Message::Sealed { promised, summary: theirs(incarnation), heard: None };
     first.handle_message(0, node(2), seals(STRANGE), &mine);
     assert!(!begins(&actions(&mut first)), "its directory may have forgotten something");
     first.handle_message(0, node(3), seals(3), &mine);
@@ -148,7 +150,12 @@ fn commits(incarnation: u128) -> Vec<Lsn> {
     let (mut first, mine) = standing();
     let promised = promise(4, 1);
     let theirs = |incarnation| summary(incarnation, promised, Place::START);
-    first.handle_message(0, node(3), Message::Sealed { promised, summary: theirs(3) }, &mine);
+    first.handle_message(
+        0,
+        node(3),
+        Message::Sealed { promised, summary: theirs(3), heard: None },
+        &mine,
+    );
     let end = place(1024, 4);
     let mine = Summary { end, ..mine };
     first.handle_began(0, promised, &mine);

@@ -39,9 +39,10 @@ fn new_node(number: u64, shown: BTreeMap<NodeId, Shown>) -> Node {
         shown,
         window_bytes: 4096,
         heartbeat_interval_ms: 50,
+        lease_ms: 250,
         standing_ms_max: 1000,
     };
-    Node::new(settings, &mine)
+    Node::new(settings, &mine, 0)
 }
 
 fn actions(node: &mut Node) -> Vec<Action> {
@@ -205,7 +206,7 @@ fn k6_its_promise_does_not_count() {
     third.handle_promised(own, &mine);
     let theirs = Summary { promised: own, ..again };
     actions(&mut third);
-    let sealed = Message::Sealed { promised: own, summary: theirs };
+    let sealed = Message::Sealed { promised: own, summary: theirs, heard: None };
     third.handle_message(11, node(2), sealed, &mine);
     assert_eq!(actions(&mut third), Vec::new(), "two of three are needed, and it is no second");
 }

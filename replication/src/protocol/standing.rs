@@ -14,6 +14,7 @@ use cairnlog_engine::{Place, Promise};
 
 use super::action::{Action, Notice, Reason};
 use super::history::{Summary, common_place};
+use super::lease::Heard;
 use super::message::Message;
 use super::node::{Node, Role, Settings, Why};
 use super::node_id::NodeId;
@@ -27,6 +28,8 @@ enum Step {
     Asking,
     /// The better log of another one is being had, up to its end.
     Fetching(NodeId, Place),
+    /// All is there, and a leader that somebody heard may still hold a lease.
+    Waiting,
     /// The first batch of the epoch is on its way.
     Beginning,
 }
@@ -38,6 +41,8 @@ pub(super) struct Standing {
     step: Step,
     /// Who promised, and what they have.
     sealed: BTreeMap<NodeId, Summary>,
+    /// Leaders that any of those heard, and until when each may hold a lease; 0 once it has promised itself.
+    leases: BTreeMap<NodeId, u64>,
     /// When it gives up, unless something goes on.
     until_ms: u64,
     /// When it asks again: an answer may have been withheld while a promise was on its way to a disk.
@@ -57,7 +62,31 @@ impl Standing {
     }
 
     fn due_ms(&self) -> u64 {
-        if self.asks() { self.until_ms.min(self.ask_ms) } else { self.until_ms }
+        match self.step {
+            Step::Asking => self.until_ms.min(self.ask_ms),
+            Step::Waiting => self.lease_ms(),
+            _ => self.until_ms,
+        }
+    }
+
+    /// Until when somebody else may hold a lease. Who has sealed holds none.
+    fn lease_ms(&self) -> u64 {
+        self.leases.values().max().copied().unwrap_or(0)
+    }
+
+    /// A replica has promised, and heard this one before, by this node's clock.
+    fn note_lease(&mut self, sealed: NodeId, heard: Option<Heard>) {
+        if let Some(Heard { leader, lease_ms }) = heard {
+            let until_ms = self.leases.entry(leader).or_insert(lease_ms);
+            if *until_ms > 0 {
+                *until_ms = lease_ms.max(*until_ms);
+            }
+        }
+        self.leases.insert(sealed, 0);
+    }
+
+    fn may_begin(&self, now_ms: u64) -> bool {
+        self.step == Step::Waiting && now_ms >= self.lease_ms()
     }
 
     /// It was answered, or a piece of the log that it fetches is durable.
@@ -77,11 +106,15 @@ impl Node {
     fn stand_for_next(&mut self, now_ms: u64) {
         let epoch = self.seen_epoch.max(self.promised().epoch).next();
         let promise = Promise { epoch, leader: self.settings.leader };
+        let heard = self.heard;
         self.start_promise(promise, Why::Stand);
         let until_ms = now_ms + self.settings.standing_ms_max;
         let ask_ms = now_ms + self.settings.heartbeat_interval_ms;
         let (step, sealed) = (Step::Promising, BTreeMap::new());
-        let standing = Standing { promise, step, sealed, until_ms, ask_ms, went_on: false };
+        let leases = BTreeMap::new();
+        let mut standing =
+            Standing { promise, step, sealed, leases, until_ms, ask_ms, went_on: false };
+        standing.note_lease(self.settings.node, heard);
         self.role = Role::Candidate(standing);
     }
 
@@ -122,9 +155,10 @@ impl Node {
 
     pub(super) fn handle_sealed(
         &mut self,
+        now_ms: u64,
         from: NodeId,
         promised: Promise,
-        summary: Summary,
+        (summary, heard): (Summary, Option<Heard>),
         mine: &Summary,
     ) {
         self.look_at(from, &summary);
@@ -136,7 +170,14 @@ impl Node {
             }
             return;
         }
-        if counts && standing.step == Step::Asking {
+        if !counts {
+            return;
+        }
+        // Later than by the clock of who says so: it was sent before.
+        let until =
+            |heard: Heard| Heard { lease_ms: now_ms.saturating_add(heard.lease_ms), ..heard };
+        standing.note_lease(from, heard.map(until));
+        if standing.step == Step::Asking {
             standing.sealed.insert(from, summary);
             standing.go_on();
             self.take_over(mine);
@@ -153,8 +194,7 @@ impl Node {
         let best = standing.sealed.iter().max_by_key(|(_, summary)| summary.rank());
         let (best, theirs) = best.expect("its own is among them");
         if theirs.rank() <= mine.rank() {
-            standing.step = Step::Beginning;
-            self.act(Action::Begin(promise));
+            self.begin_when_free();
             return;
         }
         let (best, end) = (*best, theirs.end);
@@ -180,11 +220,26 @@ impl Node {
                 self.give_up(Reason::NotFetched);
                 return;
             }
-            let promise = standing.promise;
-            standing.step = Step::Beginning;
             self.inbound = None;
-            self.act(Action::Begin(promise));
+            self.begin_when_free();
         }
+    }
+
+    /// Everything is there: the epoch begins when nobody else can hold a lease any more.
+    fn begin_when_free(&mut self) {
+        let Role::Candidate(standing) = &mut self.role else { return };
+        if standing.lease_ms() > 0 {
+            standing.step = Step::Waiting;
+        } else {
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        let Role::Candidate(standing) = &mut self.role else { return };
+        standing.step = Step::Beginning;
+        let promise = standing.promise;
+        self.act(Action::Begin(promise));
     }
 
     /// Does not lead.
@@ -204,10 +259,11 @@ impl Node {
         match &self.role {
             Role::Leader(leading) if leading.stands_again(now_ms) => self.stand_for_next(now_ms),
             Role::Leader(leading) if now_ms >= leading.due_ms() => self.send_heartbeats(now_ms),
+            Role::Candidate(standing) if standing.may_begin(now_ms) => self.begin(),
             Role::Candidate(standing) if now_ms >= standing.until_ms && !standing.went_on => {
                 let reason = match standing.step {
                     Step::Promising | Step::Asking => Reason::TooFewPromises,
-                    Step::Fetching(..) | Step::Beginning => Reason::NotFetched,
+                    Step::Fetching(..) | Step::Waiting | Step::Beginning => Reason::NotFetched,
                 };
                 self.give_up(reason);
             }

@@ -43,9 +43,10 @@ fn candidate() -> (Node, Summary) {
         shown: BTreeMap::new(),
         window_bytes: 4096,
         heartbeat_interval_ms: 50,
+        lease_ms: 250,
         standing_ms_max: STANDING_MS_MAX,
     };
-    let mut first = Node::new(settings, &mine);
+    let mut first = Node::new(settings, &mine, 0);
     for peer in 2..=5 {
         first.handle_connected(node(peer), &mine);
     }
@@ -59,7 +60,7 @@ fn candidate() -> (Node, Summary) {
 
 fn seals(first: &mut Node, peer: u64, end: u64, mine: &Summary) -> Vec<Action> {
     let summary = with_log(peer, end);
-    let sealed = Message::Sealed { promised: own_promise(), summary };
+    let sealed = Message::Sealed { promised: own_promise(), summary, heard: None };
     first.handle_message(1, node(peer), sealed, mine);
     actions(first)
 }

@@ -23,8 +23,10 @@ use crate::protocol::node_id::NodeId;
 
 /// A replica that has made no progress for so long is not waited for by `all`.
 const OUT_OF_SERVICE_MS: u64 = 10_000;
-/// A candidate that does not come to lead in so long gives up.
+/// A candidate for whom nothing goes on for so long gives up.
 const STANDING_MS_MAX: u64 = 5000;
+/// Heartbeats in a lease.
+const LEASE_HEARTBEATS: u64 = 5;
 
 /// What begins once there is a log.
 pub(super) struct Opening {
@@ -124,13 +126,15 @@ impl Opening {
             nonce: identity.nonce,
         };
         let heartbeat_interval_ms = u64::try_from(config.heartbeat_interval.as_millis());
+        let heartbeat_interval_ms = heartbeat_interval_ms.unwrap_or(u64::MAX).max(1);
         let settings = Settings {
             node: config.node,
             leader,
             members: notes.members,
             shown: notes.shown,
             window_bytes: config.window_bytes,
-            heartbeat_interval_ms: heartbeat_interval_ms.unwrap_or(u64::MAX).max(1),
+            heartbeat_interval_ms,
+            lease_ms: heartbeat_interval_ms.saturating_mul(LEASE_HEARTBEATS),
             standing_ms_max: STANDING_MS_MAX,
         };
         let mut configured: BTreeSet<NodeId> = config.peers.keys().copied().collect();

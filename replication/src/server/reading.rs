@@ -18,6 +18,8 @@ use crate::wire::request::{Failure, Outcome, Reason, Response, Visibility, WireR
 const ANSWER_BYTES: usize = 512 << 10;
 /// Records in one answer.
 const ANSWER_RECORDS: usize = 16384;
+/// A leader that is not confirmed by then may be none.
+const CONFIRM_MAX: Duration = Duration::from_secs(1);
 /// Whoever follows looks at least so often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -59,6 +61,9 @@ async fn read(
         let text = "this node has no log yet";
         return Err(Stopped::Failed(failure(Outcome::Retryable, Reason::Busy, text)));
     };
+    if wanted.visibility == Visibility::Linearizable {
+        confirm(shared, opened).await.map_err(Stopped::Failed)?;
+    }
     let ending = shared.ending.subscribe();
     let log = opened.storage.replica().log();
     let mut next = wanted.from.unwrap_or_else(|| log.first_lsn());
@@ -98,12 +103,28 @@ async fn read(
     }
 }
 
+/// Waits until it is known that nobody else led when this was called: what is committed here then is all there was.
+async fn confirm(shared: &Shared, opened: &Opened) -> Result<(), Failure> {
+    let asked_ms = opened.handle.now_ms();
+    let mut levels = opened.handle.levels();
+    let known = levels
+        .wait_for(|levels| levels.led.is_none() || opened.handle.is_confirmed(levels, asked_ms));
+    match tokio::time::timeout(CONFIRM_MAX, known).await {
+        Ok(Ok(levels)) if levels.led.is_some() => Ok(()),
+        Ok(_) => Err(shared.not_leading()),
+        Err(_) => {
+            let text = "too few followers answer: another node may lead";
+            Err(failure(Outcome::Retryable, Reason::NotLeading(None), text))
+        }
+    }
+}
+
 /// Below it records may be shown.
 fn visible(opened: &Opened, visibility: Visibility) -> Lsn {
     let replica = opened.storage.replica();
     let durable_lsn = replica.log().durable_lsn();
     match visibility {
-        Visibility::Committed => replica.commit_lsn().min(durable_lsn),
+        Visibility::Committed | Visibility::Linearizable => replica.commit_lsn().min(durable_lsn),
         Visibility::Durable => durable_lsn,
     }
 }

@@ -10,6 +10,7 @@
 
 mod config;
 mod faults;
+mod leases;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -266,9 +267,10 @@ impl World {
             shown: notes.shown,
             window_bytes: self.window_bytes,
             heartbeat_interval_ms: 50,
+            lease_ms: 250,
             standing_ms_max: 1000,
         };
-        let node = Node::new(settings, &storage.summary());
+        let node = Node::new(settings, &storage.summary(), self.now_ms);
         let life = self.next_life;
         self.next_life += 1;
         self.checker.handle_restart(id);
@@ -388,7 +390,8 @@ impl World {
             return Ok(());
         }
         live.node.handle_timeout(now_ms);
-        self.act(id)
+        self.act(id)?;
+        self.check_leases()
     }
 
     /// The operation in front of the queue is carried out, and has ended.
@@ -520,20 +523,17 @@ impl World {
     }
 
     fn notice(&mut self, id: NodeId, notice: Notice) -> Result<(), Broken> {
-        match notice {
-            Notice::Leads(_) => self.report.epochs += 1,
-            Notice::Misbehaves(peer) => {
-                return Err(Broken(format!("node {peer} misbehaves, says node {id}")));
+        let what = match notice {
+            Notice::Leads(_) => {
+                self.report.epochs += 1;
+                return self.check_leases();
             }
-            Notice::CameWithLess(peer) => {
-                return Err(Broken(format!("node {peer} has lost something, says node {id}")));
-            }
-            Notice::TooFarBehind(peer) => {
-                return Err(Broken(format!("node {peer} is too far behind node {id}")));
-            }
-            _ => {}
-        }
-        Ok(())
+            Notice::Misbehaves(peer) => format!("node {peer} misbehaves, says node {id}"),
+            Notice::CameWithLess(peer) => format!("node {peer} has lost something, says node {id}"),
+            Notice::TooFarBehind(peer) => format!("node {peer} is too far behind node {id}"),
+            _ => return Ok(()),
+        };
+        Err(Broken(what))
     }
 
     /// A client appends to whoever it thinks leads.

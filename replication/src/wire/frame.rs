@@ -18,6 +18,7 @@ use cairnlog_engine::{BegunEpoch, Epoch, LeaderId, Lsn, Place, Promise};
 
 use super::bytes::{Decoder, Encoder};
 use crate::protocol::history::{EPOCHS_MAX, Summary};
+use crate::protocol::lease::Heard;
 use crate::protocol::message::Message;
 use crate::protocol::node_id::NodeId;
 
@@ -81,8 +82,10 @@ pub fn encode(message: &Message) -> Vec<u8> {
             e.u128(*lineage_id);
         }
         Message::Seal(promise) | Message::Fenced(promise) => encode_promise(&mut e, promise),
-        Message::Sealed { promised, summary } => {
+        Message::Sealed { promised, summary, heard } => {
             encode_promise(&mut e, promised);
+            e.u64(heard.map_or(0, |heard| heard.leader.get()));
+            e.u64(heard.map_or(0, |heard| heard.lease_ms));
             encode_summary(&mut e, summary);
         }
         Message::Fetch { promised, from } => {
@@ -169,7 +172,8 @@ pub fn decode(frame: &[u8]) -> Result<Message, Fault> {
         2 => Message::Seal(decode_promise(&mut d)?),
         3 => {
             let promised = decode_promise(&mut d)?;
-            Message::Sealed { promised, summary: decode_summary(&mut d)? }
+            let heard = decode_heard(&mut d)?;
+            Message::Sealed { promised, summary: decode_summary(&mut d)?, heard }
         }
         4 => Message::Fetch { promised: decode_promise(&mut d)?, from: (d.u64()?, d.u64()?) },
         5 => {
@@ -255,6 +259,14 @@ fn decode_promise(d: &mut Decoder<'_>) -> Result<Promise, Fault> {
     let epoch = Epoch::new(d.u64()?);
     let leader = LeaderId { node: d.u64()?, incarnation: d.u128()?, nonce: d.u128()? };
     Ok(Promise { epoch, leader })
+}
+
+fn decode_heard(d: &mut Decoder<'_>) -> Result<Option<Heard>, Fault> {
+    match (NodeId::new(d.u64()?), d.u64()?) {
+        (None, 0) => Ok(None),
+        (None, _) => Err(Fault::Field),
+        (Some(leader), lease_ms) => Ok(Some(Heard { leader, lease_ms })),
+    }
 }
 
 fn encode_place(e: &mut Encoder, place: &Place) {
@@ -372,7 +384,12 @@ mod tests {
         vec![
             Message::Hello { summary: summary.clone(), asks: true },
             Message::Seal(promise),
-            Message::Sealed { promised: promise, summary: summary.clone() },
+            Message::Sealed { promised: promise, summary: summary.clone(), heard: None },
+            Message::Sealed {
+                promised: promise,
+                summary: summary.clone(),
+                heard: Some(Heard { leader: node(2), lease_ms: u64::MAX }),
+            },
             Message::Question { number: 3 },
             Message::Answer { number: u64::MAX, summary },
             Message::Fetch { promised: promise, from: (8, 9) },

@@ -46,6 +46,9 @@ pub struct Sequence {
 pub enum Visibility {
     /// What is committed: it never leaves the log.
     Committed,
+    /// The same, from the leader, and all of it: nothing is missing whose append was acknowledged before the read was
+    /// asked for.
+    Linearizable,
     /// What is durable on the node that is asked, which may still leave the log when another one takes over.
     Durable,
 }

@@ -69,6 +69,7 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
             e.u8(match visibility {
                 Visibility::Committed => 0,
                 Visibility::Durable => 1,
+                Visibility::Linearizable => 2,
             });
             e.u8(u8::from(*follows));
         }
@@ -133,9 +134,11 @@ pub fn decode_request(frame: &[u8]) -> Result<Request, Fault> {
             to: decode_optional(&mut d)?.map(Lsn::new),
             count: decode_optional(&mut d)?,
             min_lsn: decode_optional(&mut d)?.map(Lsn::new),
-            visibility: match decode_flag(&mut d)? {
-                false => Visibility::Committed,
-                true => Visibility::Durable,
+            visibility: match d.u8()? {
+                0 => Visibility::Committed,
+                1 => Visibility::Durable,
+                2 => Visibility::Linearizable,
+                _ => return Err(Fault::Field),
             },
             follows: decode_flag(&mut d)?,
         },

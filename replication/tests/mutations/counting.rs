@@ -25,8 +25,8 @@ pub(super) const COUNTING: &[Mutation] = &[
         what: "a stranger's seal counts",
         edits: &[(
             "protocol/standing.rs",
-            "if counts && standing.step == Step::Asking {",
-            "let _ = counts;\n        if standing.step == Step::Asking {",
+            "        if !counts {\n            return;\n        }",
+            "        let _ = counts;",
         )],
         test: "unit::only_members_seal",
     },

@@ -41,8 +41,8 @@ pub(super) const KEEPING: &[Mutation] = &[
         what: "a promise is answered before it is durable",
         edits: &[(
             "protocol/node.rs",
-            "            self.start_promise(promise, Why::Asked(from));\n",
-            "            self.start_promise(promise, Why::Asked(from));\n            self.send(from, Message::Sealed { promised: promise, summary: mine.clone() });\n",
+            "            self.start_promise(promise, Why::Asked(from, heard));\n",
+            "            self.start_promise(promise, Why::Asked(from, heard));\n            self.send(from, Message::Sealed { promised: promise, summary: mine.clone(), heard });\n",
         )],
         test: "unit::a_promise_is_answered_when",
     },

@@ -56,8 +56,8 @@ pub(super) const STANDING: &[Mutation] = &[
         edits: &[
             (
                 "protocol/node.rs",
-                "} else if promise.epoch > stands.epoch {\n            self.start_promise",
-                "} else if promise.epoch >= stands.epoch {\n            self.start_promise",
+                "} else if promise.epoch > stands.epoch {\n            // From",
+                "} else if promise.epoch >= stands.epoch {\n            // From",
             ),
             (
                 "protocol/node.rs",
@@ -75,5 +75,32 @@ pub(super) const STANDING: &[Mutation] = &[
             "        if promised.epoch > own.epoch && !self.leads() {\n            self.stop_leading();",
         )],
         test: CLUSTERS,
+    },
+    Mutation {
+        what: "a candidate does not wait for the lease of another",
+        edits: &[(
+            "protocol/standing.rs",
+            "        if standing.lease_ms() > 0 {",
+            "        if false {",
+        )],
+        test: CLUSTERS,
+    },
+    Mutation {
+        what: "who restarts has heard nobody",
+        edits: &[(
+            "protocol/node.rs",
+            "        if let Some(leader) = NodeId::new(mine.promised.leader.node) {\n            node.hear(leader, now_ms);\n        }\n",
+            "        let _ = now_ms;\n",
+        )],
+        test: "unit::who_heard_a_leader",
+    },
+    Mutation {
+        what: "a lease begins when a heartbeat is heard by one too few",
+        edits: &[(
+            "protocol/lease.rs",
+            "commit_quorum(self.settings.members.len()) - 1;",
+            "(commit_quorum(self.settings.members.len()) - 1).min(1);",
+        )],
+        test: "unit::a_lease_counts_from",
     },
 ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cairnlog_engine::Lsn;
 use cairnlog_replication::client::{ClientError, ReadOptions, Reader};
-use cairnlog_replication::wire::request::WireRecord;
+use cairnlog_replication::wire::request::{Visibility, WireRecord};
 use tokio::time::sleep;
 
 use super::format::{Shown, Sink};
@@ -36,8 +36,9 @@ async fn copy(args: &ReadArgs, cluster: &Cluster, sink: &mut Sink) -> Result<Exi
         from: args.from,
         to: args.to,
         count: args.count,
+        min_lsn: args.min_lsn,
+        visibility: args.visibility.map_or(Visibility::Committed, Visibility::from),
         follows: args.follow,
-        ..ReadOptions::default()
     };
     let mut reader = client.read(options).await?;
     let mut left = args.count.unwrap_or(u64::MAX);
