@@ -4,151 +4,41 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "common/replicas.rs"]
+mod replicas;
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::serving::{Node, eventually, text};
-use common::{SEGMENT, Scratch, answer, bare, cairnlog};
+use common::serving::text;
+use common::{SEGMENT, answer, bare, cairnlog};
+use replicas::{Cluster, Ground, NODES, by_lsn};
 use serde_json::Value;
 
-const NODES: usize = 3;
+/// All on this machine's loopback.
+struct Loopback;
 
-fn status_of(node: &Node) -> Value {
-    serde_json::from_str(&node.status()).unwrap()
-}
-
-/// Nodes are counted from 1 on.
-struct Cluster {
-    scratch: Scratch,
-    addresses: Vec<String>,
-    nodes: BTreeMap<usize, Node>,
-}
-
-impl Cluster {
-    /// Three nodes, of which the first one leads.
-    fn new() -> Cluster {
-        let scratch = Scratch::new();
-        let certificates = scratch.path().join("certificates");
-        let mut command = bare("cert");
-        answer(command.args(["dev", "--nodes", "3", "--out"]).arg(&certificates));
+impl Ground for Loopback {
+    fn addresses(&self) -> Vec<String> {
         // All at once, so that they differ.
         let sockets: Vec<UdpSocket> =
             (0..NODES).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses =
-            sockets.iter().map(|socket| socket.local_addr().unwrap().to_string()).collect();
-        drop(sockets);
-        let mut cluster = Cluster { scratch, addresses, nodes: BTreeMap::new() };
-        cluster.start_all();
-        cluster.promote(1);
-        cluster
+        sockets.iter().map(|socket| socket.local_addr().unwrap().to_string()).collect()
     }
 
-    fn directory(&self, number: usize) -> PathBuf {
-        self.scratch.path().join(format!("log-{number}"))
-    }
-
-    fn certificates(&self, name: &str) -> PathBuf {
-        self.scratch.path().join("certificates").join(name)
-    }
-
-    fn start(&mut self, number: usize) {
-        let mut command = cairnlog("serve", &self.directory(number));
-        command.args(SEGMENT).args(["--http", "127.0.0.1:0", "--node-id", &number.to_string()]);
-        command.arg("--tls-dir").arg(self.certificates(&format!("node-{number}")));
-        for (index, address) in self.addresses.iter().enumerate() {
-            command.arg("--peer").arg(format!("{}={address}", index + 1));
-        }
-        let node = Node::start(&mut command);
-        assert_eq!(node.quic, self.addresses[number - 1]);
-        self.nodes.insert(number, node);
-    }
-
-    fn start_all(&mut self) {
-        for number in 1..=NODES {
-            self.start(number);
-        }
-    }
-
-    fn kill(&mut self, number: usize) {
-        self.nodes.remove(&number).unwrap().kill();
-    }
-
-    /// A command for these nodes.
-    fn client(&self, command: &str, numbers: &[usize]) -> Command {
-        let addresses: Vec<&str> =
-            numbers.iter().map(|number| &self.addresses[number - 1][..]).collect();
-        let mut client = bare(command);
-        client.args(["--server", &addresses.join(",")]);
-        client.arg("--tls-dir").arg(self.certificates("client"));
-        client
-    }
-
-    fn promote(&self, number: usize) {
-        eventually("promote", || {
-            let output = self.client("promote", &[number]).output().unwrap();
-            if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
-        });
-        self.nodes[&number].wait_until_ready();
-        assert_eq!(status_of(&self.nodes[&number])["role"], "leader");
-    }
-
-    /// Waits until every node that runs has, and knows to be committed, all that the leader has.
-    fn wait_until_equal(&self, leader: usize) {
-        eventually("nodes with the same records", || {
-            let end = status_of(&self.nodes[&leader])["end_lsn"].clone();
-            let has_all = |status: &Value| {
-                ["end_lsn", "durable_lsn", "commit_lsn"].iter().all(|key| status[*key] == end)
-            };
-            let statuses: Vec<Value> = self.nodes.values().map(status_of).collect();
-            if statuses.iter().all(has_all) { Ok(()) } else { Err(format!("{statuses:?}")) }
-        });
-    }
-
-    /// Ends all nodes in good order, and compares what is on their disks.
-    fn stop_and_compare(mut self, leader: usize) -> usize {
-        self.wait_until_equal(leader);
-        for (_, node) in std::mem::take(&mut self.nodes) {
-            node.stop();
-        }
-        let sealed: Vec<_> = (1..=NODES)
-            .map(|number| {
-                let directory = self.directory(number);
-                answer(&mut cairnlog("verify", &directory));
-                sealed_segments(&directory)
-            })
-            .collect();
-        for (index, segments) in sealed.iter().enumerate() {
-            let names: Vec<_> = segments.keys().collect();
-            assert_eq!(names, sealed[0].keys().collect::<Vec<_>>(), "node {}", index + 1);
-            for (name, bytes) in segments {
-                assert!(bytes == &sealed[0][name], "{name} of node {}", index + 1);
-            }
-        }
-        sealed[0].len()
+    fn at_node<T: Send>(&self, _number: usize, work: impl FnOnce() -> T + Send) -> T {
+        work()
     }
 }
 
-/// The files of segments that nothing is written to any more.
-fn sealed_segments(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let inspected = answer(cairnlog("inspect", directory).args(["--format", "json"]));
-    let found = String::from_utf8(inspected).unwrap();
-    let found = found.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    found
-        .filter(|found| found["kind"] == "segment" && found["sealed"] == true)
-        .map(|segment| {
-            let name = format!("{:020}.seg", segment["segment"].as_u64().unwrap());
-            let bytes = std::fs::read(directory.join(&name)).unwrap();
-            (name, bytes)
-        })
-        .collect()
+fn three_nodes() -> Cluster<Loopback> {
+    Cluster::new(Loopback, &SEGMENT)
 }
 
 /// Lines that are appended, with `--ack quorum`, until it is told to stop or cannot go on.
@@ -199,39 +89,16 @@ impl Load {
 
 /// What was acknowledged is there, at its LSN.
 fn check(records: &str, acknowledged: &[u64]) {
-    let by_lsn: BTreeMap<u64, String> = records
-        .lines()
-        .map(|line| {
-            let record: Value = serde_json::from_str(line).unwrap();
-            (record["lsn"].as_u64().unwrap(), record["data"].as_str().unwrap().to_owned())
-        })
-        .collect();
+    let by_lsn = by_lsn(records);
     assert!(!acknowledged.is_empty());
     for (number, lsn) in acknowledged.iter().enumerate() {
         assert_eq!(by_lsn.get(lsn), Some(&Load::line(number)), "record {lsn}");
     }
 }
 
-impl Cluster {
-    fn read(&self, number: usize) -> String {
-        let mut command = self.client("read", &[number]);
-        text(command.args(["--format", "json"]).output().unwrap())
-    }
-
-    /// Lets the load run until so many more records are committed.
-    fn wait_for_records(&self, leader: usize, records: u64) {
-        let committed = || status_of(&self.nodes[&leader])["commit_lsn"].as_u64().unwrap();
-        let start = committed();
-        eventually("records", || {
-            let now = committed();
-            if now >= start + records { Ok(()) } else { Err(format!("{start} to {now}")) }
-        });
-    }
-}
-
 #[test]
 fn a_file_is_on_every_node() {
-    let cluster = Cluster::new();
+    let cluster = three_nodes();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
     let mut expected = Vec::new();
     for ack in ["quorum", "all", "quorum", "local", "buffered"] {
@@ -246,15 +113,15 @@ fn a_file_is_on_every_node() {
     for number in 1..=NODES {
         assert!(answer(&mut cluster.client("read", &[number])) == expected, "node {number}");
     }
-    let status = status_of(&cluster.nodes[&1]);
+    let status = cluster.status(1);
     assert_eq!(status["followers"].as_array().map(Vec::len), Some(NODES - 1), "{status}");
-    assert_eq!(status_of(&cluster.nodes[&2])["role"], "follower");
+    assert_eq!(cluster.status(2)["role"], "follower");
     assert!(cluster.stop_and_compare(1) > 1);
 }
 
 #[test]
 fn a_follower_dies_and_comes_back() {
-    let mut cluster = Cluster::new();
+    let mut cluster = three_nodes();
     let load = Load::start(cluster.client("append", &[1, 2, 3]));
     cluster.wait_for_records(1, 1000);
     cluster.kill(3);
@@ -271,7 +138,7 @@ fn a_follower_dies_and_comes_back() {
 
 #[test]
 fn a_leader_dies_and_another_is_promoted() {
-    let mut cluster = Cluster::new();
+    let mut cluster = three_nodes();
     let load = Load::start(cluster.client("append", &[1, 2, 3]));
     cluster.wait_for_records(1, 3000);
     cluster.kill(1);
@@ -285,13 +152,13 @@ fn a_leader_dies_and_another_is_promoted() {
     for number in 1..=NODES {
         check(&cluster.read(number), &acknowledged);
     }
-    assert_eq!(status_of(&cluster.nodes[&1])["role"], "follower");
+    assert_eq!(cluster.status(1)["role"], "follower");
     assert!(cluster.stop_and_compare(2) > 1);
 }
 
 #[test]
 fn all_die_at_once() {
-    let mut cluster = Cluster::new();
+    let mut cluster = three_nodes();
     let load = Load::start(cluster.client("append", &[1, 2, 3]));
     cluster.wait_for_records(1, 3000);
     for node in cluster.nodes.values() {
@@ -310,13 +177,13 @@ fn all_die_at_once() {
 
 #[test]
 fn a_follower_takes_no_orders_it_cannot_carry_out() {
-    let cluster = Cluster::new();
+    let cluster = three_nodes();
     // Only says what would come of it.
     let mut command = cluster.client("promote", &[2]);
     let plan = text(command.args(["--dry-run", "--format", "json"]).output().unwrap());
     assert!(serde_json::from_str::<Value>(&plan).unwrap().is_object(), "{plan}");
-    assert_eq!(status_of(&cluster.nodes[&1])["role"], "leader");
-    assert_eq!(status_of(&cluster.nodes[&2])["role"], "follower");
+    assert_eq!(cluster.status(1)["role"], "leader");
+    assert_eq!(cluster.status(2)["role"], "follower");
     let mut status = cluster.client("status", &[1, 2, 3]);
     let lines = text(status.args(["--format", "json"]).output().unwrap());
     assert_eq!(lines.lines().count(), NODES);
@@ -328,7 +195,7 @@ fn a_follower_takes_no_orders_it_cannot_carry_out() {
 
 #[test]
 fn what_a_leader_had_alone_is_in_a_fork() {
-    let mut cluster = Cluster::new();
+    let mut cluster = three_nodes();
     text(common::feed(&mut cluster.client("append", &[1]), b"kept\n"));
     cluster.kill(2);
     cluster.kill(3);

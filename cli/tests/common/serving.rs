@@ -12,12 +12,21 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer.
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
+    within(PATIENCE, what, ask)
+}
+
+/// The same, for what must not take longer than this.
+pub(crate) fn within<T>(
+    most: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Result<T, String>,
+) -> T {
     let start = Instant::now();
     loop {
         match ask() {
             Ok(answer) => return answer,
-            Err(reason) => assert!(start.elapsed() < PATIENCE, "{what}: {reason}"),
+            Err(reason) => assert!(start.elapsed() < most, "{what}: {reason}"),
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -56,6 +65,11 @@ impl Node {
         };
         let (quic, http) = (behind("QUIC "), behind("HTTP http://"));
         Node { child, quic, http }
+    }
+
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
