@@ -8,6 +8,7 @@ mod common;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::serving::{Node, PATIENCE, text};
 use common::{
@@ -173,6 +174,17 @@ fn signals_end_it_in_order() {
         assert_eq!(node.wait(), Some(0));
         assert_eq!(answer(&mut cairnlog("read", &scratch.log())), b"one\ntwo\n");
     }
+}
+
+/// Whoever has nothing to answer any more does not wait for clients that are not there.
+#[test]
+fn nothing_holds_up_the_end_of_an_idle_server() {
+    let scratch = Scratch::new();
+    let node = serve(&scratch.log());
+    text(feed(&mut to(&node, "append"), b"one\n"));
+    let start = Instant::now();
+    node.stop();
+    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
 }
 
 #[test]

@@ -87,17 +87,21 @@ fn announce(server: &Server, node: NodeId, listener: &TcpListener) -> Result<(),
 
 /// Flushes and closes.
 async fn stop(server: Arc<Server>, signals: &mut Signals) -> Result<Exit, Failure> {
-    // Kept beyond the select, which drops what it gives up: that would wait for the disk.
-    let kept = Arc::clone(&server);
+    // A task of its own, and the only one that has the server: else what is given up here would wait for the
+    // disk, and what is kept here the log would wait for.
+    let stopping = tokio::spawn(server.shutdown());
     let stopped = tokio::select! {
-        stopped = server.shutdown() => stopped,
+        stopped = stopping => stopped,
         () = signals.next() => {
-            std::mem::forget(kept);
             let text = "a second signal: ended before everything was flushed";
             return Err(Failure::new(Exit::Failed, text));
         }
     };
-    stopped?;
+    match stopped {
+        Ok(stopped) => stopped?,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => return Err(Failure::new(Exit::Failed, error.to_string())),
+    }
     Ok(Exit::Done)
 }
 
