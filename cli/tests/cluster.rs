@@ -1,5 +1,6 @@
-//! Three nodes with certificates, on this machine: what was acknowledged outlives a follower, a leader, and
-//! all three at once, and the sealed segments of all nodes are the same bytes.
+//! Three nodes with certificates, on this machine: what was acknowledged outlives a follower (row K2 of the
+//! fault matrix), a leader (K1, K7), and all three at once (K4), and the sealed segments of all nodes are the
+//! same bytes.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,11 +15,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::serving::text;
+use common::serving::{eventually, text};
 use common::{SEGMENT, answer, bare, cairnlog};
 use replicas::{Cluster, Ground, NODES, by_lsn};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// All on this machine's loopback.
@@ -162,7 +164,7 @@ fn all_die_at_once() {
     let load = Load::start(cluster.client("append", &[1, 2, 3]));
     cluster.wait_for_records(1, 3000);
     for node in cluster.nodes.values() {
-        node.signal(rustix::process::Signal::KILL);
+        node.signal(Signal::KILL);
     }
     for (_, node) in std::mem::take(&mut cluster.nodes) {
         assert_eq!(node.wait(), None);
@@ -216,4 +218,25 @@ fn what_a_leader_had_alone_is_in_a_fork() {
     assert_eq!(shown, "alone 1\nalone 2\n");
     let log = answer(&mut cluster.client("read", &[1]));
     assert_eq!(log, b"kept\nof another\n");
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_answers() {
+    let mut cluster = three_nodes();
+    cluster.kill(2);
+    cluster.kill(3);
+    let mut append = common::Running::start(&mut cluster.client("append", &[1]));
+    append.say("without a quorum\n");
+    eventually("a record that waits", || {
+        let status = cluster.status(1);
+        let waits = status["durable_lsn"].as_u64() > status["commit_lsn"].as_u64();
+        if waits { Ok(()) } else { Err(status.to_string()) }
+    });
+    // The first one waits for the answers of its clients, for a few seconds.
+    let node = cluster.nodes.remove(&1).unwrap();
+    let start = Instant::now();
+    node.signal(Signal::TERM);
+    node.signal(Signal::INT);
+    assert_eq!(node.wait(), Some(2));
+    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
 }
