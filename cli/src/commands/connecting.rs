@@ -12,7 +12,7 @@ use crate::args::Cluster;
 use crate::exit::{Exit, Failure};
 
 /// A question about a server that does not answer ends after so long.
-const QUESTION_MAX: Duration = Duration::from_secs(5);
+pub(super) const QUESTION_MAX: Duration = Duration::from_secs(5);
 
 /// Runs this to its end.
 pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -34,11 +34,15 @@ pub(super) async fn connect(cluster: &Cluster) -> Result<Client, Failure> {
     Ok(Client::connect(config(cluster)).await?)
 }
 
-/// For questions about one server.
-pub(super) async fn connect_to(cluster: &Cluster, server: &str) -> Result<Client, Failure> {
+/// For questions about one server, each of which is answered within `deadline`.
+pub(super) async fn connect_to(
+    cluster: &Cluster,
+    server: &str,
+    deadline: Duration,
+) -> Result<Client, Failure> {
     let mut config = config(cluster);
     config.servers = vec![server.to_owned()];
-    config.deadline = QUESTION_MAX;
+    config.deadline = deadline;
     Ok(Client::connect(config).await?)
 }
 

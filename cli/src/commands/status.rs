@@ -29,7 +29,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
 
 /// The status, and which server it is of.
 async fn ask(cluster: &Cluster, server: &str) -> Result<Value, Failure> {
-    let client = connecting::connect_to(cluster, server).await?;
+    let client = connecting::connect_to(cluster, server, connecting::QUESTION_MAX).await?;
     let mut status = connecting::parse(&client.status_of(server).await?)?;
     if let Value::Object(facts) = &mut status {
         facts.insert("server".to_owned(), server.into());

@@ -215,3 +215,27 @@ fn n10_a_leader_that_was_paused_is_one_no_more() {
     let known = producer.end();
     compare(cluster, 2, &[&known], &[]);
 }
+
+#[test]
+fn n5_who_is_cut_off_cannot_be_promoted() {
+    let Some(cluster) = three_nodes(&SEGMENT) else { return };
+    let producer = Producer::start(&cluster, "a", Spot::Client);
+    producer.wait_for(300, HEALED);
+    let lonely = [Spot::Node(3)];
+    cluster.ground.set(&both_ways(&lonely, &[LEADER, Spot::Node(2)], Fault::Cut));
+    wait_until_connected(&cluster, 1, 1);
+    let mut promote = cluster.client("promote", &[3]);
+    let output = cluster.ground.at(Spot::Node(3), || promote.output()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let talk = String::from_utf8(output.stderr).unwrap();
+    assert!(talk.contains("too few replicas promised"), "{talk}");
+    producer.wait_for(300, HEALED);
+    cluster.ground.heal();
+    // It was named, and it is there now: it leads, or the one before does.
+    producer.wait_for(300, HEALED);
+    let known = producer.end();
+    let leads = |number: &usize| cluster.status(*number)["role"] == "leader";
+    let leader = cluster.nodes.keys().copied().find(leads).unwrap();
+    println!("node {leader} leads");
+    compare(cluster, leader, &[&known], &[]);
+}
