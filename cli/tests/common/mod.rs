@@ -171,6 +171,10 @@ impl Random {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let seed = u64::try_from(since.as_nanos()).unwrap();
         println!("seed {seed}");
+        Random::of(seed)
+    }
+
+    pub(crate) fn of(seed: u64) -> Random {
         Random(seed)
     }
 

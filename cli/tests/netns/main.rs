@@ -16,6 +16,7 @@
 mod cases_clients;
 mod cases_links;
 mod cases_partitions;
+mod cases_storms;
 #[path = "../common/mod.rs"]
 mod common;
 mod network;
