@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     Damage(u32),
     /// Of so many in a hundred there are two.
     Double(u32),
+    /// Those longer than so many bytes do not arrive, and nobody says so.
+    Shorten(u32),
 }
 
 impl Fault {
@@ -81,12 +83,17 @@ impl Fault {
             Fault::Lose(percent) => format!("{} drop", some(percent)),
             // Behind the header of UDP and what a short QUIC packet does not encrypt.
             Fault::Damage(percent) => format!("{} @th,320,8 set 0x5a", some(percent)),
+            Fault::Shorten(bytes) => format!("ip length > {bytes} {counter} drop"),
             Fault::Double(percent) => {
                 format!("{} dup to {} device \"to{}\"", some(percent), to.address(), to.number())
             }
         }
     }
 }
+
+/// One of each kind.
+const FAULTS: [Fault; 5] =
+    [Fault::Cut, Fault::Lose(1), Fault::Damage(1), Fault::Double(1), Fault::Shorten(1)];
 
 /// A fault in one direction.
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +198,7 @@ impl Network {
         hub.tell(&["ip", "-batch", "-"], probe)?;
         hub.tell(&["tc", "-batch", "-"], &slowness("to1", 1_000_000))?;
         hub.tell(&["nft", "-f", "-"], CHAIN)?;
-        for fault in [Fault::Cut, Fault::Lose(1), Fault::Damage(1), Fault::Double(1)] {
+        for fault in FAULTS {
             let rules = one_way(&[Spot::Client], &[Spot::Node(1)], fault);
             hub.tell(&["nft", "-f", "-"], &script(&rules))?;
         }
@@ -243,7 +250,7 @@ impl Network {
     }
 
     /// No fault any more; how many packets met one between the first leader and its followers. Every rule for
-    /// these must have met some.
+    /// these must have met some, except that only a leader has long ones to send.
     pub(crate) fn heal(&self) -> u64 {
         let listed = self.hub.tell(&["nft", "-j", "list", "chain", "ip", "faults", "forward"], "");
         let listed: Value = serde_json::from_slice(&listed.unwrap().stdout).unwrap();
@@ -298,7 +305,8 @@ fn script(rules: &[Rule]) -> String {
     for Rule { from, to, fault } in rules {
         let (source, target) = (from.address(), to.address());
         // A leader and its followers talk all the time, others only when they have something to say.
-        let is_counted = is_node(*from) && is_node(*to) && (*from == LEADER || *to == LEADER);
+        let is_busy = *from == LEADER || *to == LEADER && !matches!(fault, Fault::Shorten(_));
+        let is_counted = is_busy && is_node(*from) && is_node(*to);
         let statement = fault.statement(*to, if is_counted { "counter" } else { "" });
         let rule = format!("ip saddr {source} ip daddr {target} {statement}");
         writeln!(script, "add rule ip faults forward {rule}").unwrap();
