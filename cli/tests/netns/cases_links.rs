@@ -76,10 +76,10 @@ const SLOW_RECORD_BYTES: usize = 16 << 10;
 /// A window that is small beside everything else.
 const SLOW_FLAGS: [&str; 4] = ["--segment-bytes", "4MiB", "--window-bytes", "1MiB"];
 /// Far more than the leader may keep in memory for a follower.
-const BACKLOG_BYTES: u64 = 64 << 20;
+const BACKLOG_BYTES: u64 = 48 << 20;
 /// What the leader may take more than when it has just begun: what is on its way to the disk, the newest
 /// records, and the windows.
-const MEMORY_BYTES: u64 = 32 << 20;
+const MEMORY_BYTES: u64 = 28 << 20;
 
 #[test]
 fn n7_a_slow_link_holds_nobody_up() {

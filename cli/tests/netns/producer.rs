@@ -4,7 +4,7 @@
 //! once if it was acknowledged, at the LSN that was said; once more, perhaps, for each attempt of which the
 //! outcome is not known; and not at all for attempts that were refused or not made.
 //!
-//! Bounds: [`IN_FLIGHT`] appends; each ends by [`DEADLINE`].
+//! Bounds: [`IN_FLIGHT`] appends; each ends by [`DEADLINE`]. Short records come a [`PAUSE`] apart.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,8 @@ use crate::network::{HEALED, Network, Spot};
 use crate::replicas::{Cluster, NODES, by_lsn};
 
 const IN_FLIGHT: usize = 32;
+/// Enough to see what happens, and to leave the machine to what is tested.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Of every call.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 /// What a call may take beyond its deadline, on a machine that is busy.
@@ -76,6 +78,7 @@ impl Journal {
 struct Shared {
     name: &'static str,
     record_bytes: usize,
+    pause: Duration,
     journal: Mutex<Journal>,
     stop: AtomicBool,
 }
@@ -89,18 +92,27 @@ pub(crate) struct Producer {
 impl Producer {
     /// Begins to append, from this spot, with short records.
     pub(crate) fn start(cluster: &Cluster<Network>, name: &'static str, spot: Spot) -> Producer {
-        Producer::with(cluster, name, spot, 100)
+        Producer::begin(cluster, name, spot, (100, PAUSE))
     }
 
-    /// The same with records of so many bytes.
+    /// The same with records of so many bytes, as fast as they are taken.
     pub(crate) fn with(
         cluster: &Cluster<Network>,
         name: &'static str,
         spot: Spot,
         record_bytes: usize,
     ) -> Producer {
+        Producer::begin(cluster, name, spot, (record_bytes, Duration::ZERO))
+    }
+
+    fn begin(
+        cluster: &Cluster<Network>,
+        name: &'static str,
+        spot: Spot,
+        (record_bytes, pause): (usize, Duration),
+    ) -> Producer {
         let (journal, stop) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { name, record_bytes, journal, stop });
+        let shared = Arc::new(Shared { name, record_bytes, pause, journal, stop });
         let mut config = ClientConfig::new(cluster.addresses.clone());
         config.tls_folder = Some(cluster.certificates("client"));
         config.deadline = DEADLINE;
@@ -213,6 +225,9 @@ impl Shared {
                 } else {
                     on_the_way.push_back((number, Instant::now()));
                 }
+                if self.pause > Duration::ZERO {
+                    tokio::time::sleep(self.pause).await;
+                }
             }
             let Some(answer) = appender.next().await else { break };
             let (number, since) = on_the_way.pop_front().unwrap();
@@ -279,8 +294,10 @@ pub(crate) fn compare(
     others: &[&str],
 ) {
     cluster.wait_until_equal_within(leader, HEALED);
+    let log = cluster.read(leader);
+    check(&log, clients, others);
     for number in 1..=NODES {
-        check(&cluster.read(number), clients, others);
+        assert!(cluster.read(number) == log, "node {number} shows what the leader does");
     }
     cluster.stop_and_compare(leader);
 }
