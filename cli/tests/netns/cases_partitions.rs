@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::common::serving::{text, within};
 use crate::common::{SEGMENT, cairnlog, feed};
 use crate::network::{Fault, HEALED, LEADER, Network, Spot, both_ways, one_way, three_nodes};
-use crate::producer::{Producer, compare};
+use crate::producer::{Producer, agreed_leader, compare};
 use crate::replicas::Cluster;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -243,10 +243,9 @@ fn n5_who_is_cut_off_cannot_be_promoted() {
     producer.wait_for(300, HEALED);
     cluster.ground.heal();
     // It was named, and it is there now: it leads, or the one before does.
+    let leader = within(HEALED, "one leader", || agreed_leader(&cluster));
+    println!("node {leader} leads");
     producer.wait_for(300, HEALED);
     let known = producer.end();
-    let leads = |number: &usize| cluster.status(*number)["role"] == "leader";
-    let leader = cluster.nodes.keys().copied().find(leads).unwrap();
-    println!("node {leader} leads");
     compare(cluster, leader, &[&known], &[]);
 }

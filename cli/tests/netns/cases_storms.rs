@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::common::serving::eventually;
 use crate::common::{Random, SEGMENT};
 use crate::network::{Fault, HEALED, Network, Rule, Spot, three_nodes};
-use crate::producer::{Producer, compare};
+use crate::producer::{Producer, agreed_leader, compare};
 use crate::replicas::{Cluster, NODES};
 
 const ROUNDS: u64 = 6;
@@ -44,8 +44,7 @@ fn draw(random: &mut Random) -> Vec<Rule> {
 }
 
 /// A node is named, whether it can come to lead or not.
-fn name_some_leader(cluster: &Cluster<Network>, random: &mut Random) {
-    let number = 1 + usize::try_from(random.below(NODES as u64)).unwrap();
+fn promote(cluster: &Cluster<Network>, number: usize) {
     let mut command = cluster.client("promote", &[number]);
     let output = cluster.ground.at(Spot::Node(number), || command.output()).unwrap();
     println!("promote {number}: {:?}", output.status.code());
@@ -54,7 +53,7 @@ fn name_some_leader(cluster: &Cluster<Network>, random: &mut Random) {
 fn disturb(cluster: &mut Cluster<Network>, random: &mut Random) {
     let number = 1 + usize::try_from(random.below(NODES as u64)).unwrap();
     match random.below(6) {
-        0 | 1 => name_some_leader(cluster, random),
+        0 | 1 => promote(cluster, number),
         2 => {
             println!("kill {number}");
             cluster.kill(number);
@@ -87,16 +86,11 @@ fn n1_n5_n6_n10_k1_k2_k7_a_storm() {
         std::thread::sleep(Duration::from_millis(random.below(ROUND_MS_MAX)));
     }
     cluster.ground.set(&[]);
-    // Who leads by now, if anybody does, nobody knows: one is named, as a person would.
-    cluster.promote(2);
+    // Perhaps nobody leads by now: one is named then, as a person would.
+    eventually("one leader", || agreed_leader(&cluster).inspect_err(|_| promote(&cluster, 2)));
     a.wait_for(100, HEALED);
     b.wait_for(100, HEALED);
     let (a, b) = (a.end(), b.end());
-    let leader = eventually("a leader", || {
-        let mut statuses = (1..=NODES).map(|number| cluster.status(number));
-        let leads = statuses.position(|status| status["role"] == "leader");
-        leads.map(|index| index + 1).ok_or_else(|| "nobody".to_owned())
-    });
-    assert_eq!(leader, 2);
-    compare(cluster, 2, &[&a, &b], &[]);
+    let leader = eventually("one leader", || agreed_leader(&cluster));
+    compare(cluster, leader, &[&a, &b], &[]);
 }

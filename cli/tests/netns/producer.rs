@@ -286,6 +286,18 @@ fn check(records: &str, clients: &[&Known], others: &[&str]) {
     assert!(places.is_empty(), "nobody sent {:?}", places.keys().next());
 }
 
+/// Who leads, when all nodes have promised the same and say the same.
+pub(crate) fn agreed_leader(cluster: &Cluster<Network>) -> Result<usize, String> {
+    let statuses: Vec<_> = (1..=NODES).map(|number| cluster.status(number)).collect();
+    let first = &statuses[0];
+    let agrees = |key| statuses.iter().all(|status| status[key] == first[key]);
+    let leader = statuses.iter().position(|status| status["role"] == "leader");
+    match leader {
+        Some(index) if agrees("epoch") && agrees("leader") => Ok(index + 1),
+        _ => Err(format!("{statuses:?}")),
+    }
+}
+
 /// All logs become the same by themselves, hold what was acknowledged, and are the same on disk.
 pub(crate) fn compare(
     cluster: Cluster<Network>,
