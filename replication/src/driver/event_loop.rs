@@ -26,6 +26,7 @@ use super::clock::Clock;
 use super::levels::Levels;
 use super::seen::{Seen, Snapshot};
 use super::storage::{Done, Operation, Piece, Storage, StorageError};
+use super::succession::Succession;
 use super::workers::{Lookup, ReadAsked, spawn_catch_up, spawn_disk};
 use crate::protocol::action::{Action, Notice, Reason};
 use crate::protocol::founding;
@@ -41,8 +42,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Pieces are sent in frames of at most so many bytes, or of one batch.
 const PIECE_BYTES_MAX: u64 = 4 << 20;
-/// Between two attempts to lead by itself.
-const STAND_AGAIN_MS: u64 = 2000;
 
 /// A connection to a peer, for what goes out.
 pub trait Link: Send {
@@ -133,8 +132,7 @@ struct Driver {
     snapshot: Snapshot,
     configured: BTreeSet<NodeId>,
     standing: Option<oneshot::Sender<Result<Epoch, String>>>,
-    /// Not before then does it stand by itself.
-    next_stand_ms: u64,
+    succession: Succession,
     clock: Clock,
 }
 
@@ -209,7 +207,7 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
         snapshot: Snapshot::new(segment_bytes, out_of_service_ms),
         configured,
         standing: None,
-        next_stand_ms: 0,
+        succession: Succession::new(own),
         clock,
     };
     let handle = Handle { events, levels: published, seen, clock, lease_ms };
@@ -240,28 +238,11 @@ impl Driver {
         }
     }
 
-    /// Without anybody who names a leader, the one that was named last stands again when it comes back, unless another
-    /// one was named meanwhile; and of a cluster that never had one the first node does.
+    /// Without anybody who names a leader, a node may stand by itself.
     fn stand_again(&mut self, now_ms: u64) {
-        let is_idle = self.node.role() == RoleKind::Follower && self.node.leader().is_none();
-        if !is_idle || now_ms < self.next_stand_ms || self.node.has_seen_later() {
-            return;
-        }
-        let members = self.node.peers().iter().filter(|peer| peer.counts).count();
-        let peers = || self.links.keys().filter_map(|peer| self.node.summary_of(*peer));
-        let stands = self.node.promised();
-        let is_named = if stands.leader.node == 0 {
-            // Nobody was named since there is a cluster. All of them, for one that is away may have been.
-            self.node.is_first_of(1 + members)
-        } else {
-            // Of two the other one is a seal quorum by itself: it is heard all the same.
-            stands.leader.node == self.own.get()
-                && self.node.is_seal_quorum(1 + members)
-                && (members > 0 || self.node.is_first_of(1))
-        };
-        if is_named && peers().all(|summary| summary.promised.epoch <= stands.epoch) {
+        let peers = self.links.keys().filter_map(|peer| self.node.summary_of(*peer));
+        if self.succession.stands(&self.node, peers, now_ms) {
             self.node.stand(now_ms);
-            self.next_stand_ms = now_ms + STAND_AGAIN_MS;
         }
     }
 
@@ -462,6 +443,7 @@ impl Driver {
     }
 
     fn notice(&mut self, notice: Notice) {
+        self.succession.note(notice, self.standing.is_some(), self.now_ms());
         match notice {
             Notice::Leads(epoch) => self.answer_stand(Ok(epoch)),
             Notice::DidNotLead(epoch, reason) => {

@@ -10,4 +10,5 @@ pub mod levels;
 pub mod notes;
 pub mod seen;
 pub mod storage;
+mod succession;
 pub mod workers;

@@ -39,7 +39,10 @@ static REPLICATION: Subject = Subject {
             "replication/src/lib.rs",
             &["pub mod client;", "pub mod server;", "pub mod status;", "pub mod transport;"],
         ),
-        ("replication/src/driver/mod.rs", &["pub mod event_loop;", "pub mod workers;"]),
+        (
+            "replication/src/driver/mod.rs",
+            &["mod succession;", "pub mod event_loop;", "pub mod workers;"],
+        ),
         ("engine/Cargo.toml", &["proptest."]),
     ],
     env: &[("CAIRNLOG_SEEDS", "40")],
