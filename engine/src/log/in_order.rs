@@ -13,8 +13,9 @@ use super::{Log, Ticket};
 use crate::error::AppendError;
 use crate::wal::steps::Producer;
 
-/// Submits records that mean nothing without those in front of them; see [`Log::in_order`].
-#[derive(Debug)]
+/// Submits records that mean nothing without those in front of them; see [`Log::in_order`]. A clone refuses after the
+/// same refusals of the log, and after the errors that there were, but not after those of the other's later calls.
+#[derive(Clone, Debug)]
 pub struct InOrder {
     core: Arc<Core>,
     refusals: u64,
@@ -54,6 +55,22 @@ impl InOrder {
         records: &[R],
     ) -> Result<Ticket, AppendError> {
         self.submit(records, Some(Producer { id: producer_id, first_sequence }))
+    }
+
+    /// Whether the handle still takes records: none of its calls failed, and no records of the log were refused
+    /// since it was taken.
+    ///
+    /// # Errors
+    /// What the next submission would be refused with.
+    pub fn check(&self) -> Result<(), AppendError> {
+        if let Some(error) = self.ended.get() {
+            return Err(error.clone());
+        }
+        let state = self.core.lock_state();
+        if state.refusals == self.refusals {
+            return Ok(());
+        }
+        Err(state.refused.clone().expect("counted with its reason"))
     }
 
     fn submit<R: AsRef<[u8]>>(

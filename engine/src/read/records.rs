@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::cursor::{Cursor, Way, read_failed};
 use super::log_reader::{Snapshot, superblock_of};
 use crate::error::{Corruption, ReadError};
-use crate::format::batch::{BatchHeader, Records as Places, producer_runs};
+use crate::format::batch::{BatchHeader, ProducerRun, Records as Places, producer_runs};
 use crate::format::version::Fault;
 use crate::log::core::Core;
 use crate::record::{BatchBytes, Record, RecordRef};
@@ -245,6 +245,36 @@ impl Records {
                     }
                 }
             }
+            if !self.enter_batch()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The LSNs of the next batch with records, and who appended them, without its records; what was left of the batch
+    /// before is passed over. `None` at the end, and where a batch reaches out of the range.
+    ///
+    /// # Errors
+    /// As for [`Records::next_ref`].
+    pub fn next_runs(&mut self) -> Result<Option<(LsnRange, Vec<ProducerRun>)>, ReadError> {
+        self.batch = None;
+        if self.next >= self.end || !self.enter_batch()? {
+            return Ok(None);
+        }
+        let batch = self.batch.take().expect("entered above");
+        let header = BatchHeader::decode(&batch.bytes).expect("it was verified");
+        let lsns = header.base_lsn..header.end_lsn();
+        if lsns.end > self.end {
+            self.end = self.next;
+            return Ok(None);
+        }
+        self.next = lsns.end;
+        Ok(Some((lsns, producer_runs(&header, &batch.bytes))))
+    }
+
+    /// Goes on to the batch that holds `next`; false when that is not durable yet.
+    fn enter_batch(&mut self) -> Result<bool, ReadError> {
+        loop {
             self.heed_truncations()?;
             let fetched = self.fetch();
             if self.view.truncations() != self.truncations {
@@ -252,8 +282,10 @@ impl Records {
                 continue;
             }
             match fetched {
-                Ok(Some(batch)) => self.batch = Some(batch),
-                Ok(None) => return Ok(None),
+                Ok(batch) => {
+                    self.batch = batch;
+                    return Ok(self.batch.is_some());
+                }
                 Err(error) => {
                     let (lsn, range) = (self.next, self.view.range());
                     if let Some(cut_lsn) = self.view.truncated_since() {

@@ -92,12 +92,16 @@ fn tickets_in_order_leave_no_hole_on_a_full_disk() {
     // Somebody else finds out that there is no room.
     assert!(matches!(log.append(&[2; 10]), Err(AppendError::Full(_))));
     disk.set_free_bytes(None);
-    let behind = in_order.submit_batch(&[[3; 8000]]);
+    assert!(matches!(in_order.check(), Err(AppendError::Full(_))), "before anything is submitted");
+    let behind = in_order.clone().submit_batch(&[[3; 8000]]);
     assert!(matches!(behind, Err(AppendError::Full(_))), "{behind:?}");
     assert!(matches!(first.wait(), Err(AppendError::Full(_))));
     let in_order = log.in_order();
     let again = in_order.submit_batch(&[[1; 8000]]).expect("there is room");
+    assert!(in_order.clone().submit_batch(&[[1; 1 << 16]]).is_err(), "too large");
+    assert!(in_order.check().is_ok(), "that was another one's");
     assert!(in_order.submit_batch(&[[1; 1 << 16]]).is_err(), "too large");
+    assert!(in_order.check().is_err());
     assert!(in_order.submit_batch(&[[1; 8000]]).is_err(), "behind what is too large");
     assert_eq!(again.wait().expect("there is room").next(), log.end_lsn());
 }
