@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod driver;
+pub mod producers;
 pub mod protocol;
 pub mod server;
 #[cfg(feature = "sim")]

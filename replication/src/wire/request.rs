@@ -14,6 +14,9 @@ use crate::protocol::node_id::NodeId;
 
 /// Records of one request, or of one answer, at most.
 pub const RECORDS_MAX: usize = 65_536;
+/// Numbered appends of one producer that may be without an answer at once: of so many a leader remembers where they
+/// are.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of the address of a node in an answer, at most.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 /// Bytes of a text for people in an answer, at most.
