@@ -8,8 +8,10 @@
 //! Threads: those of the log and of `driver`; everything else is tasks of the caller's runtime.
 
 mod appending;
+mod numbered;
 mod opening;
 mod peers;
+mod producers;
 mod promoting;
 mod reading;
 mod session;
@@ -22,13 +24,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cairnlog_engine::{AppendError, Config, OpenError};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::driver::event_loop::{Event, Handle};
 use crate::driver::storage::{Storage, StorageError};
 use crate::protocol::node_id::NodeId;
 use crate::status::{FollowerStatus, Role, Status};
 use crate::transport::{Endpoint, Limits, Security, TransportError};
+use numbered::End;
 use peers::Peers;
 
 /// A leader that was not heard for so many heartbeats is missed.
@@ -137,7 +140,9 @@ struct Opened {
     /// Bytes of appends on their way, so that nobody waits inside of the log.
     room: Semaphore,
     /// Held from the look at the end of the log to the append behind it.
-    end: Mutex<()>,
+    end: Mutex<End>,
+    /// Something was settled, or another epoch is led.
+    changed: Notify,
 }
 
 /// What the tasks of a server share.

@@ -41,6 +41,7 @@ async fn serve(lane: Lane, log: Log) {
                 let kept = log.into_iter().filter(|record| record.lsn >= from);
                 Response::Records(kept.collect())
             }
+            Request::NextSequence { .. } => Response::NextSequence(0),
             Request::Status | Request::Promote { .. } => Response::Json("{}".to_owned()),
         };
         if sender.send(encode_response(&response)).await.is_err() {

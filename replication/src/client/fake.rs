@@ -37,13 +37,21 @@ pub(super) struct World {
     /// Whether nodes say who leads.
     pub(super) hints: bool,
     pub(super) log: Vec<WireRecord>,
-    producers: BTreeMap<u128, BTreeMap<u64, Lsn>>,
+    producers: BTreeMap<u128, Producer>,
     /// For the next appends that reach the leader.
     pub(super) faults: VecDeque<Fault>,
     /// A lane that reads breaks after so many records.
     pub(super) read_breaks_after: Option<usize>,
     /// Who was asked for what.
     pub(super) asked: Vec<String>,
+}
+
+/// What the log holds of a producer.
+#[derive(Debug, Default)]
+struct Producer {
+    /// The first LSN of each append, by its first sequence.
+    appends: BTreeMap<u64, Lsn>,
+    next: u64,
 }
 
 /// A handle on the cluster.
@@ -150,6 +158,10 @@ impl Node {
                 self.note("read");
                 return self.read(from, follows, answers).await;
             }
+            Request::NextSequence { producer_id, .. } => {
+                self.note("next");
+                self.next_sequence(producer_id)
+            }
             Request::Status => Response::Json(format!("{{\"at\":\"{}\"}}", self.address)),
             Request::Promote { .. } => {
                 self.fake.look(|world| world.leader = Some(self.address.clone()));
@@ -200,6 +212,16 @@ impl Node {
         })
     }
 
+    fn next_sequence(&self, producer_id: u128) -> Response {
+        self.fake.look(|world| {
+            if world.leader.as_deref() != Some(&self.address) {
+                return failed(Outcome::Retryable, Reason::NotLeading(None));
+            }
+            let known = world.producers.get(&producer_id);
+            Response::NextSequence(known.map_or(0, |known| known.next))
+        })
+    }
+
     async fn read(
         &self,
         from: Option<Lsn>,
@@ -239,6 +261,16 @@ impl Node {
 }
 
 impl World {
+    /// Forgets who has appended what.
+    pub(super) fn forget(&mut self) {
+        self.producers.clear();
+    }
+
+    /// Where each producer goes on.
+    pub(super) fn producers_next(&self) -> Vec<u64> {
+        self.producers.values().map(|producer| producer.next).collect()
+    }
+
     fn append(
         &mut self,
         expected: Option<Lsn>,
@@ -248,17 +280,21 @@ impl World {
         let count = u64::try_from(records.len()).expect("it is small");
         let next = Lsn::FIRST.plus(u64::try_from(self.log.len()).expect("it is small"));
         if let Some(sequence) = sequence {
-            let known = self.producers.entry(sequence.producer_id).or_default();
-            if let Some(first) = known.get(&sequence.first) {
+            let known = self.producers.get(&sequence.producer_id);
+            if let Some(first) = known.and_then(|known| known.appends.get(&sequence.first)) {
                 return Ok((*first, first.plus(count)));
             }
-            if known.is_empty() && sequence.first != 0 {
+            if known.map_or(0, |known| known.next) != sequence.first {
                 return Err((Outcome::Final, Reason::UnknownProducer));
             }
-            known.insert(sequence.first, next);
         }
         if expected.is_some_and(|expected| expected != next) {
             return Err((Outcome::Final, Reason::Unexpected(next)));
+        }
+        if let Some(sequence) = sequence {
+            let known = self.producers.entry(sequence.producer_id).or_default();
+            known.appends.insert(sequence.first, next);
+            known.next = sequence.first + count;
         }
         for (lsn, data) in (next.get()..).zip(records) {
             self.log.push(WireRecord {

@@ -1,6 +1,7 @@
 //! Appends of one lane: taken in order, answered in order, each when it has got as far as its client wants.
 //!
-//! Owns the queue between both. Decides nothing about what is committed: that is the node's, by its levels.
+//! Owns the queue between both. Decides nothing about what is committed: that is the node's, by its levels; nor about what
+//! was appended before: that is `numbered`'s.
 //!
 //! Invariants
 //!  A1. Behind an append that was refused nothing is taken on the same lane.   `serve`
@@ -9,12 +10,13 @@
 //!
 //! Bounds: bytes taken and not durable by `Opened::room`; answers that wait by [`ANSWERS_MAX`].
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use cairnlog_engine::{AppendError, Epoch, InOrder, Lsn, LsnRange, Ticket};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::{oneshot, watch};
 
+use super::numbered::{self, Append, Submitted};
 use super::session::{answer, failure};
 use super::{Opened, Shared};
 use crate::driver::levels::Levels;
@@ -37,15 +39,16 @@ struct Taken {
     ack: Ack,
     epoch: Epoch,
     lsns: LsnRange,
-    /// How the write ends: what the log refuses never had these LSNs, which others then get.
-    written: oneshot::Receiver<Result<Lsn, AppendError>>,
+    /// How the write ends: what the log refuses never had these LSNs, which others then get. None for what was sent
+    /// again and is durable since long.
+    written: Option<oneshot::Receiver<Result<Lsn, AppendError>>>,
 }
 
 /// Records that are durable here, if their client wants that.
-struct Written {
-    ack: Ack,
-    epoch: Epoch,
-    lsns: LsnRange,
+pub(super) struct Written {
+    pub(super) ack: Ack,
+    pub(super) epoch: Epoch,
+    pub(super) lsns: LsnRange,
 }
 
 /// Serves a lane that appends, from its first request on.
@@ -102,10 +105,6 @@ async fn take(
         let text = "a lane that appends does nothing else";
         return Err(failure(Outcome::Final, Reason::Invalid, text));
     };
-    if sequence.is_some() {
-        let text = "this version does not number the appends of a producer yet";
-        return Err(failure(Outcome::Final, Reason::Invalid, text));
-    }
     let (Some(opened), Some(in_order)) = (shared.opened.get(), in_order) else {
         return Err(shared.not_leading());
     };
@@ -117,46 +116,60 @@ async fn take(
     let Ok(room) = room else { return Err(shared.not_leading()) };
     let led = levels.borrow().led;
     let Some(epoch) = led else { return Err(shared.not_leading()) };
-    let ticket = submit((opened, in_order), &records, expected_lsn, epoch, shared)?;
+    let append = Append { records: &records, expected_lsn, epoch };
+    let submitted = match sequence {
+        Some(sequence) => numbered::submit(shared, opened, in_order, sequence, append).await?,
+        None => Submitted::New(submit(shared, opened, in_order, append)?, None),
+    };
+    let (ticket, admitted) = match submitted {
+        Submitted::New(ticket, admitted) => (ticket, admitted),
+        Submitted::Duplicate(lsns) => return Ok(Taken { ack, epoch, lsns, written: None }),
+    };
     let lsns = ticket.lsns_if_durable();
     // The room is free again when the records are durable, or will never be.
     room.forget();
-    let shared = Arc::clone(shared);
+    let settling = Arc::clone(shared);
     let (ends, written) = oneshot::channel();
     tokio::spawn(async move {
-        // Nobody waits for how a buffered append ends.
-        let _ = ends.send(ticket.await);
-        if let Some(opened) = shared.opened.get() {
-            opened.room.add_permits(usize::try_from(permits).unwrap_or(0));
+        let ended = ticket.await;
+        let opened = settling.opened.get().expect("it was looked at before");
+        if let Some(admitted) = admitted {
+            opened.settle(epoch, admitted, ended.is_ok());
         }
+        // Nobody waits for how a buffered append ends.
+        let _ = ends.send(ended);
+        opened.room.add_permits(usize::try_from(permits).unwrap_or(0));
     });
-    Ok(Taken { ack, epoch, lsns, written })
+    if opened.storage.replica().epoch() != epoch {
+        let text = "the epoch ended while the records were appended";
+        return Err(failure(Outcome::Unknown, Reason::NotLeading(None), text));
+    }
+    Ok(Taken { ack, epoch, lsns, written: Some(written) })
 }
 
+/// Puts records into the log that nobody has numbered.
 fn submit(
-    (opened, in_order): (&Opened, &InOrder),
-    records: &[Vec<u8>],
-    expected_lsn: Option<Lsn>,
-    epoch: Epoch,
     shared: &Shared,
+    opened: &Opened,
+    in_order: &InOrder,
+    append: Append<'_>,
 ) -> Result<Ticket, Failure> {
-    let replica = opened.storage.replica();
-    let _end = opened.end.lock().unwrap_or_else(PoisonError::into_inner);
-    let end_lsn = replica.log().end_lsn();
-    if expected_lsn.is_some_and(|expected| expected != end_lsn) {
-        let text = format!("the next record has LSN {end_lsn}");
-        return Err(failure(Outcome::Final, Reason::Unexpected(end_lsn), text));
+    let _end = opened.lock_end();
+    let end_lsn = opened.storage.replica().log().end_lsn();
+    if append.expected_lsn.is_some_and(|expected| expected != end_lsn) {
+        return Err(unexpected(end_lsn));
     }
-    let ticket = in_order.submit_batch(records).map_err(|error| refusal(shared, &error))?;
-    if replica.epoch() == epoch {
-        return Ok(ticket);
-    }
-    let text = "the epoch ended while the records were appended";
-    Err(failure(Outcome::Unknown, Reason::NotLeading(None), text))
+    in_order.submit_batch(append.records).map_err(|error| refusal(shared, &error))
+}
+
+/// What a client hears whose records would not come where it wants them.
+pub(super) fn unexpected(end_lsn: Lsn) -> Failure {
+    let text = format!("the next record has LSN {end_lsn}");
+    failure(Outcome::Final, Reason::Unexpected(end_lsn), text)
 }
 
 /// What a client hears of records that the log did not take.
-fn refusal(shared: &Shared, error: &AppendError) -> Failure {
+pub(super) fn refusal(shared: &Shared, error: &AppendError) -> Failure {
     let (outcome, reason) = match error {
         AppendError::NotLeading => return shared.not_leading(),
         AppendError::Empty
@@ -199,7 +212,7 @@ async fn answer_all(
 /// Waits until the write has ended, if its end is waited for at all.
 async fn written(shared: &Shared, taken: Taken) -> Result<Written, Failure> {
     let Taken { ack, epoch, lsns, written } = taken;
-    if ack != Ack::Buffered {
+    if let Some(written) = written.filter(|_| ack != Ack::Buffered) {
         match written.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(refusal(shared, &error)),
@@ -210,7 +223,11 @@ async fn written(shared: &Shared, taken: Taken) -> Result<Written, Failure> {
 }
 
 /// Waits until records have got as far as they are to.
-async fn reached(taken: &Written, levels: &mut watch::Receiver<Levels>, own: NodeId) -> Response {
+pub(super) async fn reached(
+    taken: &Written,
+    levels: &mut watch::Receiver<Levels>,
+    own: NodeId,
+) -> Response {
     let Written { ack, epoch, lsns } = taken;
     let end = lsns.end;
     let there = |levels: &Levels| match ack {

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use cairnlog_engine::{Config, LeaderId, OpenError, Replica};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::peers::{PeerEvent, Sink};
-use super::{NodeThread, Opened, ServerConfig, ServerError, Shared};
+use super::{NodeThread, Opened, ServerConfig, ServerError, Shared, producers};
 use crate::driver::event_loop::{Setup, start};
 use crate::driver::storage::Storage;
 use crate::protocol::founding::{Founding, Step};
@@ -151,9 +151,11 @@ impl Opening {
         self.watch(&handle);
         self.shared.peers.set_sink(Sink::Node(handle.clone()));
         let bytes = config.engine.inflight_bytes_max / 2;
-        let opened = Opened { storage, handle, room: Semaphore::new(bytes), end: Mutex::default() };
+        let (room, end, changed) = (Semaphore::new(bytes), Mutex::default(), Notify::new());
+        let opened = Opened { storage, handle, room, end, changed };
         let is_first = self.shared.opened.set(opened).is_ok();
         assert!(is_first, "a server opens its log once");
+        producers::spawn(&self.shared);
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Shared, appending, promoting, reading};
+use super::{Shared, appending, numbered, promoting, reading};
 use crate::transport::{ClientConnection, Lane, LaneSender, TransportError};
 use crate::wire::request::{Failure, Outcome, Reason, Request, Response};
 use crate::wire::request_codec::{decode_request, encode_response};
@@ -42,6 +42,13 @@ async fn serve_lane(shared: &Arc<Shared>, lane: Lane) -> Result<(), TransportErr
         Request::Read { from, to, count, min_lsn, visibility, follows } => {
             let wanted = reading::Wanted { from, to, count, min_lsn, visibility, follows };
             reading::serve(shared, wanted, &mut sender).await
+        }
+        Request::NextSequence { producer_id, ack } => {
+            let response = tokio::select! {
+                response = numbered::next_sequence(shared, producer_id, ack) => response,
+                error = sender.stopped() => return Err(error),
+            };
+            answer_once(&mut sender, &response).await
         }
         Request::Status => {
             let text = shared.status().to_json().to_string();

@@ -3,8 +3,8 @@
 //! Owns the values; their bytes are in `request_codec`. A client and a node share *lanes*, streams in both directions that carry frames
 //! (see `frame` for the length in front of each). The first request on a lane says what it is for: a lane that
 //! appends carries any number of [`Request::Append`], which are answered in their order; every other request has a
-//! lane of its own: a read is answered until [`Response::End`] or [`Response::Failed`], the others by one
-//! [`Response::Json`] or [`Response::Failed`].
+//! lane of its own: a read is answered until [`Response::End`] or [`Response::Failed`], the question for a sequence by
+//! one [`Response::NextSequence`] or [`Response::Failed`], the others by one [`Response::Json`] or [`Response::Failed`].
 //!
 //! Invariants are those of the bytes. Bounds: [`RECORDS_MAX`], [`ADDRESS_BYTES_MAX`], [`TEXT_BYTES_MAX`].
 
@@ -85,6 +85,13 @@ pub enum Request {
         /// Whether to wait for more at the end.
         follows: bool,
     },
+    /// Say where a producer goes on.
+    NextSequence {
+        /// Which one.
+        producer_id: u128,
+        /// Not before everything that it has appended has got so far.
+        ack: Ack,
+    },
     /// Say how this node is.
     Status,
     /// Lead.
@@ -123,6 +130,8 @@ pub enum Response {
     },
     /// Some records; more come.
     Records(Vec<WireRecord>),
+    /// The number of the next record of a producer: 0 when the log has none of it.
+    NextSequence(u64),
     /// A text in JSON.
     Json(String),
     /// There is no more; the next record will have this LSN.
@@ -149,7 +158,8 @@ pub enum Reason {
     NotLeading(Option<(NodeId, String)>),
     /// The next record would have this LSN, not the one that was expected.
     Unexpected(Lsn),
-    /// The producer is not known here, and did not begin at 0; or there is a gap.
+    /// The producer is not known here, or not any more, and did not begin at 0; or records in front of these are
+    /// missing; or these were appended so long ago that it is not known any more where they are.
     UnknownProducer,
     /// The record is not kept any more, or not there yet.
     OutOfRange(LsnRange),

@@ -27,11 +27,13 @@ const KIND_APPEND: u8 = 33;
 const KIND_READ: u8 = 34;
 const KIND_STATUS: u8 = 35;
 const KIND_PROMOTE: u8 = 36;
+const KIND_NEXT_SEQUENCE: u8 = 37;
 const KIND_APPENDED: u8 = 65;
 const KIND_RECORDS: u8 = 66;
 const KIND_JSON: u8 = 67;
 const KIND_END: u8 = 68;
 const KIND_FAILED: u8 = 69;
+const KIND_SEQUENCE: u8 = 70;
 
 /// Length and checksum in front of the bytes of an appended record.
 const RECORD_FRONT_BYTES: usize = 8;
@@ -72,6 +74,11 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
                 Visibility::Linearizable => 2,
             });
             e.u8(u8::from(*follows));
+        }
+        Request::NextSequence { producer_id, ack } => {
+            begin(&mut e, KIND_NEXT_SEQUENCE);
+            e.u128(*producer_id);
+            e.u8(ack_code(*ack));
         }
         Request::Status => begin(&mut e, KIND_STATUS),
         Request::Promote { dry_run } => {
@@ -142,6 +149,9 @@ pub fn decode_request(frame: &[u8]) -> Result<Request, Fault> {
             },
             follows: decode_flag(&mut d)?,
         },
+        KIND_NEXT_SEQUENCE => {
+            Request::NextSequence { producer_id: d.u128()?, ack: decode_ack(&mut d)? }
+        }
         KIND_STATUS => Request::Status,
         KIND_PROMOTE => Request::Promote { dry_run: decode_flag(&mut d)? },
         other => return Err(Fault::Kind(other)),
@@ -175,6 +185,10 @@ pub fn encode_response(response: &Response) -> Vec<u8> {
                 e.u64(record.time_ms);
                 encode_data(&mut e, &record.data);
             }
+        }
+        Response::NextSequence(sequence) => {
+            begin(&mut e, KIND_SEQUENCE);
+            e.u64(*sequence);
         }
         Response::Json(text) => {
             begin(&mut e, KIND_JSON);
@@ -221,6 +235,7 @@ pub fn decode_response(frame: &[u8]) -> Result<Response, Fault> {
             }
             Response::Records(records)
         }
+        KIND_SEQUENCE => Response::NextSequence(d.u64()?),
         KIND_JSON => Response::Json(decode_text(&mut d, JSON_BYTES_MAX)?),
         KIND_END => Response::End(Lsn::new(d.u64()?)),
         KIND_FAILED => Response::Failed(decode_failure(&mut d)?),

@@ -30,6 +30,7 @@ fn requests() -> Vec<Request> {
         Request::Promote { dry_run: false },
     ];
     for ack in [Ack::Buffered, Ack::Local, Ack::Quorum, Ack::All] {
+        requests.push(Request::NextSequence { producer_id: 1 << 77, ack });
         let records = records.clone();
         requests.push(Request::Append { ack, expected_lsn: Some(Lsn::new(7)), sequence, records });
     }
@@ -69,6 +70,7 @@ fn responses() -> Vec<Response> {
         Response::Records(Vec::new()),
         Response::Json("{\"grün\": 1}".to_owned()),
         Response::End(Lsn::new(10)),
+        Response::NextSequence(1 << 55),
     ];
     let outcomes = [Outcome::Retryable, Outcome::Final, Outcome::Unknown];
     for (reason, outcome) in reasons.into_iter().zip(outcomes.into_iter().cycle()) {
