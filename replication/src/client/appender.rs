@@ -3,7 +3,7 @@
 //! Owns the task that carries an appender's frames to the leader and its answers back, and the two handles to it.
 //! What is sent, sent again or given up is decided by `window`; where by `retry`.
 //!
-//! Bounds: frames of `in_flight_bytes_max` bytes are held, or one that is longer. Answers that are not taken stay in
+//! Bounds: frames of `in_flight_bytes_max` bytes are held, or one that is longer; of numbered appends [`APPENDS_IN_FLIGHT_MAX`]. Answers that are not taken stay in
 //! memory, some 100 bytes each.
 
 use std::future::pending;
@@ -13,18 +13,21 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::append::{AppendOptions, Appended};
+use super::append::{AppendOptions, Appended, Front, Numbering};
 use super::cluster::{Cluster, decode_answer};
 use super::error::ClientError;
 use super::net::{Lane, Wait};
+use super::producers::Producers;
 use super::retry::Route;
 use super::window::{Answer, Window, behind_a_failure, no_room};
+use crate::wire::request::APPENDS_IN_FLIGHT_MAX;
 
 /// Appends in order, many at a time.
 ///
-/// Without a sequence the first append that fails is the end of the appender, so that nothing is stored behind a
-/// gap: what was on its way is answered as its node says, or as unknown, and everything else as final. With a
-/// sequence, appends that were not answered are sent again to whoever leads, until the deadline of the first.
+/// Appends that were not answered are sent again to whoever leads, until the deadline of the first; without numbers
+/// they are not, when they may have been stored. The first append that fails is the end of the appender, so that
+/// nothing is stored behind a gap: what was on its way is answered as its node says, or as unknown, and everything
+/// else as final.
 #[derive(Debug)]
 pub struct Appender {
     submitter: AppendSubmitter,
@@ -38,8 +41,10 @@ pub struct AppendSubmitter {
     cluster: Arc<Cluster>,
     room: Arc<Semaphore>,
     room_bytes: u32,
-    /// Those of the next append.
-    options: AppendOptions,
+    /// With numbers: one for each append that may be in flight.
+    slots: Option<Arc<Semaphore>>,
+    /// That of the next append.
+    front: Front,
     submissions: mpsc::UnboundedSender<Submission>,
 }
 
@@ -51,12 +56,29 @@ pub struct AppendAnswers(mpsc::UnboundedReceiver<Answer>);
 struct Submission {
     frame: Vec<u8>,
     deadline: Instant,
-    permit: OwnedSemaphorePermit,
+    permits: Permits,
 }
+
+/// Room for bytes, and a slot.
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl Appender {
     /// An appender on its way to the leader; its task ends when both halves are dropped.
-    pub(super) fn start(cluster: Arc<Cluster>, options: AppendOptions) -> Appender {
+    ///
+    /// # Errors
+    /// Final: the system gives no random numbers.
+    pub(super) fn start(
+        cluster: Arc<Cluster>,
+        options: AppendOptions,
+    ) -> Result<Appender, ClientError> {
+        let AppendOptions { ack, expected_lsn, numbering } = options;
+        let sequence = match numbering {
+            Numbering::Client => Some(Producers::new_one()?),
+            Numbering::From(sequence) => Some(sequence),
+            Numbering::Nobody => None,
+        };
+        let front = Front { ack, expected_lsn, sequence };
+        let slots = sequence.map(|_| Arc::new(Semaphore::new(APPENDS_IN_FLIGHT_MAX)));
         let room_bytes = u32::try_from(cluster.config.in_flight_bytes_max).unwrap_or(u32::MAX);
         let room_bytes = room_bytes.max(1);
         let permits = usize::try_from(room_bytes).unwrap_or(usize::MAX);
@@ -67,7 +89,8 @@ impl Appender {
             route: cluster.route_to_leader(),
             cluster: Arc::clone(&cluster),
             room: Arc::clone(&room),
-            window: Window::new(options.sequence.is_some()),
+            window: Window::new(sequence.is_some()),
+            slots: slots.clone(),
             submitted: Some(submitted),
             answers,
             lane: None,
@@ -76,8 +99,8 @@ impl Appender {
             last: None,
         };
         tokio::spawn(carrier.run());
-        let submitter = AppendSubmitter { cluster, room, room_bytes, options, submissions };
-        Appender { submitter, answers: AppendAnswers(answered), in_flight: 0 }
+        let submitter = AppendSubmitter { cluster, room, room_bytes, slots, front, submissions };
+        Ok(Appender { submitter, answers: AppendAnswers(answered), in_flight: 0 })
     }
 
     /// Waits for room, then sends the records as one append. Its answer comes by [`next`](Self::next). May be
@@ -124,17 +147,25 @@ impl AppendSubmitter {
     /// # Errors
     /// Those of [`Appender::submit`].
     pub async fn submit(&mut self, records: Vec<Vec<u8>>) -> Result<(), ClientError> {
-        let frame = self.options.encode(&records)?;
+        let frame = self.front.encode(&records)?;
         let deadline = self.cluster.deadline();
         // One that is longer than the room there is goes alone.
         let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX).min(self.room_bytes);
         let permit = Arc::clone(&self.room).acquire_many_owned(bytes);
         let permit = timeout_at(deadline, permit).await.map_err(|_| no_room())?;
         let permit = permit.map_err(|_| behind_a_failure())?;
-        let submission = Submission { frame, deadline, permit };
+        let permits = (permit, self.slot(deadline).await?);
+        let submission = Submission { frame, deadline, permits };
         self.submissions.send(submission).map_err(|_| behind_a_failure())?;
-        self.options = self.options.after(records.len());
+        self.front = self.front.after(records.len());
         Ok(())
+    }
+
+    /// The leader remembers only so many appends of one producer.
+    async fn slot(&self, deadline: Instant) -> Result<Option<OwnedSemaphorePermit>, ClientError> {
+        let Some(slots) = &self.slots else { return Ok(None) };
+        let slot = timeout_at(deadline, Arc::clone(slots).acquire_owned()).await;
+        slot.map_err(|_| no_room())?.map(Some).map_err(|_| behind_a_failure())
     }
 }
 
@@ -154,7 +185,8 @@ struct Carrier {
     cluster: Arc<Cluster>,
     route: Route,
     room: Arc<Semaphore>,
-    window: Window<OwnedSemaphorePermit>,
+    slots: Option<Arc<Semaphore>>,
+    window: Window<Permits>,
     /// None when the submitter was dropped.
     submitted: Option<mpsc::UnboundedReceiver<Submission>>,
     answers: mpsc::UnboundedSender<Answer>,
@@ -183,8 +215,8 @@ impl Carrier {
             }
             match self.event().await {
                 Event::Submitted(Some(submission)) => {
-                    let Submission { frame, deadline, permit } = submission;
-                    self.window.submit(frame, deadline, permit);
+                    let Submission { frame, deadline, permits } = submission;
+                    self.window.submit(frame, deadline, permits);
                 }
                 Event::Submitted(None) => self.submitted = None,
                 Event::Opened(Ok(lane)) => (self.lane, self.opening) = (Some(lane), None),
@@ -213,6 +245,9 @@ impl Carrier {
         }
         if self.window.is_over() {
             self.room.close();
+            if let Some(slots) = &self.slots {
+                slots.close();
+            }
             self.opening = None;
         }
         if self.window.is_empty() {

@@ -3,7 +3,7 @@
 use super::fake::{Fake, Fault};
 use super::*;
 use crate::Lsn;
-use crate::wire::request::{Ack, Reason, Sequence};
+use crate::wire::request::{APPENDS_IN_FLIGHT_MAX, Ack, Outcome, Reason, Sequence};
 
 async fn client(fake: &Fake) -> Client {
     let servers = ["a", "b", "c"].map(str::to_owned).to_vec();
@@ -16,8 +16,12 @@ fn records(texts: &[&str]) -> Vec<Vec<u8>> {
 }
 
 fn sequence() -> AppendOptions {
-    let sequence = Some(Sequence { producer_id: 5, first: 0 });
-    AppendOptions { sequence, ..AppendOptions::default() }
+    let numbering = Numbering::From(Sequence { producer_id: 5, first: 0 });
+    AppendOptions { numbering, ..AppendOptions::default() }
+}
+
+fn without_numbers() -> AppendOptions {
+    AppendOptions { numbering: Numbering::Nobody, ..AppendOptions::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -43,7 +47,7 @@ async fn an_unknown_append_is_not_repeated() {
     let client = client(&fake).await;
     for fault in [Fault::BreakAfter, Fault::BreakBefore, Fault::Silence] {
         fake.with(|world| world.faults.push_back(fault));
-        let refused = client.append(&records(&["x"]), AppendOptions::default()).await;
+        let refused = client.append(&records(&["x"]), without_numbers()).await;
         assert_eq!(refused.expect_err("it broke").outcome(), Outcome::Unknown);
     }
     assert_eq!(fake.texts(), ["x", "x"]);
@@ -51,13 +55,86 @@ async fn an_unknown_append_is_not_repeated() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sequence_makes_a_repeat_safe() {
+    for options in [sequence(), AppendOptions::default()] {
+        let fake = Fake::new();
+        let client = client(&fake).await;
+        let refuse = Fault::Refuse(Outcome::Unknown, Reason::TimedOut);
+        fake.with(|world| world.faults = [Fault::BreakAfter, Fault::BreakBefore, refuse].into());
+        let appended = client.append(&records(&["x"]), options).await.expect("it is repeated");
+        assert_eq!(appended.lsns, Lsn::new(1)..Lsn::new(2));
+        assert_eq!(fake.texts(), ["x"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn single_appends_share_few_producers() {
     let fake = Fake::new();
     let client = client(&fake).await;
-    let refuse = Fault::Refuse(Outcome::Unknown, Reason::TimedOut);
-    fake.with(|world| world.faults = [Fault::BreakAfter, Fault::BreakBefore, refuse].into());
-    let appended = client.append(&records(&["x"]), sequence()).await.expect("it is repeated");
-    assert_eq!(appended.lsns, Lsn::new(1)..Lsn::new(2));
-    assert_eq!(fake.texts(), ["x"]);
+    let two = records(&["x", "y"]);
+    let append = || client.append(&two, AppendOptions::default());
+    for _ in 0..100 {
+        append().await.expect("it is led");
+    }
+    assert_eq!(fake.with(|world| world.producers_next()), [200]);
+    let (one, two) = tokio::join!(append(), append());
+    assert!(one.is_ok() && two.is_ok());
+    assert_eq!(fake.with(|world| world.producers_next()).len(), 2, "nobody waits for another");
+    // What was refused has used no number; what is in doubt may have, and nobody goes on behind it.
+    let refuse = Fault::Refuse(Outcome::Final, Reason::Invalid);
+    fake.with(|world| world.faults = [refuse, Fault::Silence].into());
+    append().await.expect_err("it is refused");
+    let lost = append().await.expect_err("nobody answers");
+    assert_eq!(lost.outcome(), Outcome::Unknown);
+    for _ in 0..10 {
+        append().await.expect("it is led");
+    }
+    // One that the servers have forgotten is replaced, for nothing is in doubt.
+    fake.with(|world| world.forget());
+    append().await.expect("it begins anew");
+    assert_eq!(fake.with(|world| world.producers_next()), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_appender_that_was_forgotten_says_so() {
+    let fake = Fake::new();
+    let mut appender = client(&fake).await.appender(AppendOptions::default()).await.expect("up");
+    appender.submit(records(&["1"])).await.expect("there is room");
+    appender.next().await.expect("in flight").expect("it is led");
+    fake.with(|world| world.forget());
+    appender.submit(records(&["2"])).await.expect("there is room");
+    let error = appender.next().await.expect("in flight").expect_err("nobody knows it");
+    assert_eq!(error.outcome(), Outcome::Final);
+    assert_eq!(error.reason(), Some(&Reason::UnknownProducer));
+    assert_eq!(fake.texts(), ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_in_flight_than_a_leader_remembers() {
+    let fake = Fake::new();
+    fake.with(|world| world.faults.push_back(Fault::Silence));
+    let client = client(&fake).await;
+    for (options, all) in [(AppendOptions::default(), false), (without_numbers(), true)] {
+        let mut appender = client.appender(options).await.expect("up");
+        for _ in 0..APPENDS_IN_FLIGHT_MAX {
+            appender.submit(records(&["x"])).await.expect("there is room");
+        }
+        let more = appender.submit(records(&["x"]));
+        let more = tokio::time::timeout(Duration::from_secs(1), more).await;
+        assert_eq!(more.is_ok(), all);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_asks_where_it_goes_on() {
+    let fake = Fake::new();
+    let client = client(&fake).await;
+    assert_eq!(client.next_sequence(5, Ack::Quorum).await, Ok(0));
+    client.append(&records(&["1", "2"]), sequence()).await.expect("it is led");
+    fake.with(|world| (world.leader, world.hints) = (Some("c".to_owned()), false));
+    assert_eq!(client.next_sequence(5, Ack::Quorum).await, Ok(2), "every server has its turn");
+    fake.with(|world| world.leader = None);
+    let error = client.next_sequence(5, Ack::Quorum).await.expect_err("nobody leads");
+    assert_eq!(error.outcome(), Outcome::Retryable);
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +186,7 @@ async fn an_appender_keeps_the_order() {
 async fn an_appender_without_a_sequence_ends_at_a_break() {
     let fake = Fake::new();
     fake.with(|world| world.faults = [Fault::None, Fault::None, Fault::BreakAfter].into());
-    let mut appender = client(&fake).await.appender(AppendOptions::default()).await.expect("up");
+    let mut appender = client(&fake).await.appender(without_numbers()).await.expect("up");
     for text in ["1", "2", "3", "4", "5"] {
         appender.submit(records(&[text])).await.expect("there is room");
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::ClientConfig;
 use super::error::ClientError;
 use super::net::{Dial, Lane, Link};
+use super::producers::Producers;
 use super::retry::{Backoff, Route};
 use crate::wire::request::{Outcome, Response};
 use crate::wire::request_codec::decode_response;
@@ -29,6 +30,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) config: ClientConfig,
+    /// For appends that the client numbers.
+    pub(super) producers: Producers,
     dial: Box<dyn Dial>,
     known: Mutex<Known>,
     dice: RandomState,
@@ -46,7 +49,8 @@ struct Known {
 impl Cluster {
     pub(super) fn new(config: ClientConfig, dial: Box<dyn Dial>) -> Cluster {
         let (dice, rolls) = (RandomState::new(), AtomicU64::new(0));
-        Cluster { config, dial, known: Mutex::default(), dice, rolls }
+        let producers = Producers::default();
+        Cluster { config, producers, dial, known: Mutex::default(), dice, rolls }
     }
 
     /// Any number. It spreads load; nothing secret is made of it.

@@ -75,6 +75,14 @@ impl ClientError {
         }
     }
 
+    /// The error of what changes nothing, so that it was not done whatever became of it.
+    pub(super) fn as_undone(self) -> ClientError {
+        match self.outcome() {
+            Outcome::Unknown => self.with_outcome(Outcome::Retryable),
+            _ => self,
+        }
+    }
+
     /// Nothing was done, for a reason that no node gave.
     pub(super) fn retryable(text: impl Into<String>) -> ClientError {
         ClientError::Retryable(Why { reason: None, text: text.into() })

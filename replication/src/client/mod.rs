@@ -19,6 +19,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod net;
+mod producers;
 mod reader;
 mod retry;
 mod window;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::append::{AppendOptions, Appended};
+pub use self::append::{AppendOptions, Appended, Numbering};
 pub use self::appender::{AppendAnswers, AppendSubmitter, Appender};
 use self::cluster::Cluster;
 pub use self::cursor::ReadOptions;
@@ -35,7 +36,7 @@ pub use self::error::{ClientError, Why};
 use self::net::{Dial, Quic};
 pub use self::reader::Reader;
 use crate::transport::{Endpoint, Limits, Security};
-use crate::wire::request::{Outcome, Request, Response};
+use crate::wire::request::{Ack, Request, Response};
 use crate::wire::request_codec::encode_request;
 
 /// How to reach a cluster.
@@ -104,8 +105,8 @@ impl Client {
     }
 
     /// Appends the records, all of them or none, one behind the other, and waits until they have reached the level
-    /// that is asked for. It finds the leader, and tries again what was not done; without a sequence nothing that
-    /// may have been done. Given up, it may be done or not.
+    /// that is asked for. It finds the leader, and tries again what was not done, and what may have been done unless
+    /// the records have no numbers. Given up, it may be done or not.
     ///
     /// # Errors
     /// See [`ClientError`] for what each outcome asks of the caller.
@@ -120,11 +121,36 @@ impl Client {
     /// Many appends in a row, in order, many at a time.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`]: no node can be reached.
+    /// [`ClientError::Unreachable`]: no node can be reached. Final: the system gives no random numbers.
     pub async fn appender(&self, options: AppendOptions) -> Result<Appender, ClientError> {
         let mut route = self.cluster.route_to_leader();
         self.cluster.reach(&mut route, self.cluster.deadline()).await?;
-        Ok(Appender::start(Arc::clone(&self.cluster), options))
+        Appender::start(Arc::clone(&self.cluster), options)
+    }
+
+    /// The number of the next record of a producer, once everything that the log holds of it has got as far as
+    /// `ack`: 0 when there is nothing. What was sent in its name before and is still on its way is not counted, and
+    /// may be stored yet; then records that are sent with the same numbers are not stored a second time.
+    ///
+    /// # Errors
+    /// Final, for [`Reason::UnknownProducer`](crate::wire::request::Reason), when the log holds records of the producer
+    /// that are too long ago to go on behind; retryable when the leader was not found before the deadline.
+    pub async fn next_sequence(&self, producer_id: u128, ack: Ack) -> Result<u64, ClientError> {
+        let deadline = self.cluster.deadline();
+        let frame = encode_request(&Request::NextSequence { producer_id, ack });
+        let mut route = self.cluster.route_to_leader();
+        loop {
+            let target = route.target().to_owned();
+            let answer = self.cluster.ask(&target, frame.clone(), deadline).await;
+            // To ask again changes nothing.
+            let error = match answer.and_then(sequence) {
+                Err(error) if retry::may_repeat(&error, true) => error.as_undone(),
+                done => return done,
+            };
+            let paused = self.cluster.pause(&mut route, error, deadline).await;
+            self.cluster.led_no_more(&route);
+            paused?;
+        }
     }
 
     /// Reads records, from any server. Readers are spread over the servers.
@@ -161,10 +187,7 @@ impl Client {
     pub async fn status_of(&self, server: &str) -> Result<String, ClientError> {
         let frame = encode_request(&Request::Status);
         let answer = self.cluster.ask(server, frame, self.cluster.deadline()).await;
-        answer.and_then(json).map_err(|error| match error.outcome() {
-            Outcome::Unknown => error.with_outcome(Outcome::Retryable),
-            _ => error,
-        })
+        answer.and_then(json).map_err(ClientError::as_undone)
     }
 
     /// Has this node lead, or only say what would come of it: JSON. It is asked once.
@@ -188,6 +211,13 @@ fn json(response: Response) -> Result<String, ClientError> {
     match response {
         Response::Json(text) => Ok(text),
         _ => Err(ClientError::unknown("the answer is no JSON")),
+    }
+}
+
+fn sequence(response: Response) -> Result<u64, ClientError> {
+    match response {
+        Response::NextSequence(sequence) => Ok(sequence),
+        _ => Err(ClientError::unknown("the answer is no sequence")),
     }
 }
 
