@@ -144,6 +144,18 @@ impl Replica {
         Log::open_on(disk, config).map(|(log, report)| (Replica { log }, report))
     }
 
+    /// The same on any disk, with threads: see [`Log::open_with_threads_on`].
+    ///
+    /// # Errors
+    /// As for [`Log::open`].
+    pub fn open_with_threads_on(
+        disk: Arc<dyn Disk>,
+        mut config: Config,
+    ) -> Result<(Replica, RecoveryReport), OpenError> {
+        config.is_replica = true;
+        Log::open_with_threads_on(disk, config).map(|(log, report)| (Replica { log }, report))
+    }
+
     /// Makes everything appended durable and closes the log.
     ///
     /// # Errors
