@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cairnlog_engine::{AppendError, Config, OpenError};
+use cairnlog_engine::{AppendError, Config, OpenError, Replica};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::driver::event_loop::{Event, Handle};
@@ -187,14 +187,19 @@ impl Server {
             let text = format!("the peers do not include this node, {}", config.node);
             return Err(ServerError::Config(text));
         }
-        let security = match &config.tls_folder {
-            Some(folder) => Security::from_folder(folder)?,
-            None => Security::throw_away()?,
-        };
-        let endpoint = Endpoint::bind(config.listen, &security, &config.limits())?;
-        endpoint.answer_as(config.node);
-        let local_addr = endpoint.local_addr();
+        // Before the log: an address that cannot be had leaves no directory behind.
+        let endpoint = bind(&config)?;
         let found = opening::open_if_there(&config).await?;
+        Server::run(config, endpoint, found)
+    }
+
+    /// Starts a node whose log was found, or is yet to be made.
+    fn run(
+        config: ServerConfig,
+        endpoint: Endpoint,
+        found: Option<Replica>,
+    ) -> Result<Server, ServerError> {
+        let local_addr = endpoint.local_addr();
         let shared = Arc::new(Shared {
             peers: Peers::new(),
             config,
@@ -273,6 +278,16 @@ impl Server {
         let ended = tokio::time::timeout(END_MAX, ended).await.map_err(late)?;
         Ok(ended.map_err(std::io::Error::other)??)
     }
+}
+
+fn bind(config: &ServerConfig) -> Result<Endpoint, ServerError> {
+    let security = match &config.tls_folder {
+        Some(folder) => Security::from_folder(folder)?,
+        None => Security::throw_away()?,
+    };
+    let endpoint = Endpoint::bind(config.listen, &security, &config.limits())?;
+    endpoint.answer_as(config.node);
+    Ok(endpoint)
 }
 
 /// Closes the log, when whatever still looks at it has gone.
@@ -415,3 +430,7 @@ fn counters(
         .map(|(name, help, value)| (name, help, value as f64))
         .collect()
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@
 //!                                                                    test `a_retry_gets_the_original_lsn` in tests/producers.rs
 //!  N2. After the log refused records, no numbered append gets LSNs before it is known of every other one whether
 //!      it was among them: all go through handles of one age (`InOrder`), which is renewed when all are settled.
-//!                                                                    test `a_full_disk_leaves_nothing_behind` there
+//!                                                    test `a_full_disk_leaves_nothing_behind` of the server
 //!  N3. What was noted is noted also when the epoch has ended meanwhile: whoever asks this table again before
 //!      the next one is there finds it.                               `try_submit`
 //!
@@ -77,6 +77,11 @@ impl End {
 
     pub(super) fn note_stuck(&mut self, because: Option<String>) {
         self.stuck = because;
+    }
+
+    #[cfg(test)]
+    pub(super) fn verdict(&self, producer_id: u128, first: u64, count: u64) -> Option<Verdict> {
+        self.admitting.as_ref()?.admission.check(producer_id, first, count)
     }
 
     fn admitting(&mut self, epoch: Epoch) -> Option<&mut Admitting> {

@@ -9,7 +9,8 @@
 //! Invariants
 //!  B1. A checkpoint holds what the log says below an LSN that is committed.                  `Keeper::follow_committed`
 //!  B2. Before a leader's copy is read to the end nothing numbered is appended that it would miss: from `End::begin` on
-//!      nothing is taken for an earlier epoch, and what was taken before is durable or refused then.      `Keeper::lead`
+//!      nothing is taken for an earlier epoch, and what was taken before is durable or refused then.
+//!                                                                      test `what_is_on_its_way_is_waited_for`
 //!
 //! Crash: an older checkpoint, from which the log is read again.
 //! Bounds: a checkpoint is at most some 20 MiB (`producers::table::Limits`), and is taken about once a segment; trimming waits for
@@ -206,3 +207,7 @@ fn apply_all(table: &mut ProducerTable, log: &Log, end_lsn: Lsn) -> Result<(), R
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "producers_tests.rs"]
+mod tests;
