@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::serving::{eventually, text};
-use common::{SEGMENT, answer, bare, cairnlog};
+use common::{SEGMENT, Scratch, answer, bare, cairnlog};
 use replicas::{Cluster, Ground, NODES, by_lsn};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -239,4 +239,47 @@ fn a_second_signal_does_not_wait_for_answers() {
     node.signal(Signal::INT);
     assert_eq!(node.wait(), Some(2));
     assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
+}
+
+/// Whoever appends dies as well, and does not know how far it got.
+#[test]
+fn a_named_input_is_stored_once_whoever_dies() {
+    let mut cluster = three_nodes();
+    let scratch = Scratch::new();
+    let path = scratch.path().join("input");
+    let lines: Vec<String> = (0..150_000).map(|number| format!("line {number}")).collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let append = |cluster: &Cluster<Loopback>| {
+        let mut command = cluster.client("append", &[1, 2, 3]);
+        command.args(["--producer", "import-7", "--input"]).arg(&path);
+        command
+    };
+    // Nodes and the command are killed in the middle; another node leads.
+    for (run, (leader, next)) in [(1, 2), (2, 3)].into_iter().enumerate() {
+        let mut child = append(&cluster).spawn().unwrap();
+        cluster.wait_for_records(leader, 2000);
+        cluster.kill(leader);
+        if run == 0 {
+            child.kill().unwrap();
+        }
+        cluster.promote(next);
+        cluster.start(leader);
+        // The second time it is only the leader that died: what was not answered is sent again.
+        assert_eq!(child.wait().unwrap().success(), run == 1);
+    }
+    // Once more, after all of them ended.
+    for (_, node) in std::mem::take(&mut cluster.nodes) {
+        node.stop();
+    }
+    cluster.start_all();
+    cluster.promote(3);
+    let said = append(&cluster).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&said.stderr).contains("150000 lines are in the log"),
+        "{said:?}"
+    );
+    text(said);
+    let stored = text(cluster.client("read", &[3]).output().unwrap());
+    assert_eq!(stored.lines().count(), lines.len());
+    assert!(stored.lines().eq(lines.iter()), "each once, in order");
 }

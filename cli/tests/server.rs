@@ -267,7 +267,7 @@ fn usage_is_checked() {
         &["serve", "--dir", "x", "--listen", "nowhere"],
         &["append"],
         &["append", "--dir", "x", "--server", "127.0.0.1:1"],
-        &["append", "--server", "127.0.0.1:1", "--producer", "p"],
+        &["append", "--server", "127.0.0.1:1", "--producer", "a/b"],
         &["append", "--dir", "x", "--ack", "all"],
         &["bench", "--dir", "x", "--ack", "quorum"],
         &["read", "--server", "127.0.0.1:1", "--salvage"],

@@ -15,8 +15,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as ClapArgs, Command, Error, FromArgMatches};
 
 /// Flags of some commands that are about a directory.
-const OF_DIRECTORY: [&str; 7] =
-    ["backend", "parity", "producer", "retain_bytes", "retain_seconds", "salvage", "segment_bytes"];
+const OF_DIRECTORY: [&str; 6] =
+    ["backend", "parity", "retain_bytes", "retain_seconds", "salvage", "segment_bytes"];
 
 /// Flags of some commands that are about servers.
 const OF_SERVERS: [&str; 3] = ["min_lsn", "tls_dir", "visibility"];
@@ -113,11 +113,8 @@ fn is_flag(matches: &ArgMatches, id: &str) -> bool {
 fn refuse_flags_of_directory(matches: &ArgMatches) -> Result<(), Error> {
     let Some(id) = OF_DIRECTORY.into_iter().find(|id| is_flag(matches, id)) else { return Ok(()) };
     let flag = id.replace('_', "-");
-    let reason = match id {
-        "producer" => "is not built yet with --server",
-        _ => "goes with --dir, not with --server",
-    };
-    Err(refusal(ErrorKind::ArgumentConflict, &format!("--{flag} {reason}")))
+    let text = format!("--{flag} goes with --dir, not with --server");
+    Err(refusal(ErrorKind::ArgumentConflict, &text))
 }
 
 fn refusal(kind: ErrorKind, text: &str) -> Error {
@@ -178,7 +175,6 @@ mod tests {
         for arguments in [
             &["append", "--segment-bytes", "64KiB"][..],
             &["append", "--parity", "on"],
-            &["append", "--producer", "p"],
             &["read", "--salvage"],
             &["bench", "--retain-bytes", "1"],
             &["bench", "--backend", "auto"],

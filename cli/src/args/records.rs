@@ -37,8 +37,10 @@ pub(crate) struct AppendArgs {
     #[arg(long)]
     pub(crate) print_lsn: bool,
     /// A name for this input, 1 to 16 of A-Z a-z 0-9 . _ -: run again with the same input after a
-    /// failure, it stores nothing twice. It goes on behind the lines that the log holds of that name,
-    /// which it finds by reading the log from its newest segment back. Only with --dir yet.
+    /// failure, it stores nothing twice. It goes on behind the lines that the log holds of that name. With
+    /// --dir it finds them by reading the log from its newest segment back. Servers remember the 16,384
+    /// names that were appended under last, those that clients make up for themselves included; one that
+    /// they do not remember any more is refused.
     #[arg(long, value_name = "ID", value_parser = parse_producer)]
     pub(crate) producer: Option<u128>,
     #[command(flatten)]

@@ -116,11 +116,15 @@ struct Producer {
 
 impl Producer {
     fn find(log: &Log, id: u128) -> Result<Producer, Failure> {
-        let stored_lines = log.next_sequence(id)?.unwrap_or(0);
+        Ok(Producer::behind(id, log.next_sequence(id)?.unwrap_or(0)))
+    }
+
+    /// One of which so many lines are in the log.
+    fn behind(id: u128, stored_lines: u64) -> Producer {
         if stored_lines > 0 {
             talk(format_args!("the first {stored_lines} lines are in the log already"));
         }
-        Ok(Producer { id, next_line: 0, stored_lines })
+        Producer { id, next_line: 0, stored_lines }
     }
 
     /// The part of the next lines that is not in the log, and the number of its first line.

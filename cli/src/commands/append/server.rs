@@ -8,6 +8,8 @@
 //!  S2. After the first record that was not stored, nothing is published any more and nothing more is
 //!      submitted; what is on its way is waited for, and what came of it is said.
 //!                                                                     test `a_failure_says_what_is_known`
+//!  S3. Of a named input only lines behind those are submitted that the servers hold, at the level that is asked for.
+//!                                                                     `append`
 //!
 //! Bounds: [`BATCHES_MAX`] batches between the thread and the task, and what the client has on its way.
 
@@ -15,16 +17,16 @@ use std::thread::JoinHandle;
 
 use cairnlog_engine::RECORD_BYTES_MAX;
 use cairnlog_replication::client::{
-    AppendAnswers, AppendOptions, AppendSubmitter, Appended, ClientError,
+    AppendAnswers, AppendOptions, AppendSubmitter, Appended, ClientError, Numbering,
 };
-use cairnlog_replication::wire::request::{self, Outcome};
+use cairnlog_replication::wire::request::{self, Outcome, Sequence};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::BATCH_BYTES_MAX;
 use super::acks::{Acks, Publisher};
 use super::feed::Input;
 use super::lines::Lines;
+use super::{BATCH_BYTES_MAX, Producer};
 use crate::args::{Ack, AppendArgs, Cluster};
 use crate::commands::connecting;
 use crate::exit::{Exit, Failure, of_client_error};
@@ -40,7 +42,7 @@ pub(super) fn run(args: &AppendArgs, cluster: &Cluster) -> Result<Exit, Failure>
     let input = Input::open(args.input.as_deref())?;
     let acks = if args.print_lsn { Some(Acks::start()?) } else { None };
     let publisher = acks.as_ref().map(Acks::publisher);
-    let ended = connecting::run(append(cluster, ack, input, publisher));
+    let ended = connecting::run(append(cluster, ack, args.producer, input, publisher));
     let printed = acks.map_or(Ok(()), Acks::finish);
     let (tally, feeding) = ended?;
     if tally.failure.is_none() {
@@ -57,15 +59,21 @@ pub(super) fn run(args: &AppendArgs, cluster: &Cluster) -> Result<Exit, Failure>
 async fn append(
     cluster: &Cluster,
     ack: Ack,
+    producer: Option<u128>,
     input: Input,
     publisher: Option<Publisher>,
 ) -> Result<(Tally, Feeding), Failure> {
     let client = connecting::connect(cluster).await?;
-    let options = AppendOptions { ack: ack.into(), ..AppendOptions::default() };
+    let producer = match producer {
+        Some(id) => Some(Producer::behind(id, client.next_sequence(id, ack.into()).await?)),
+        None => None,
+    };
+    let numbering = producer.as_ref().map_or(Numbering::Client, Producer::numbering);
+    let options = AppendOptions { ack: ack.into(), numbering, ..AppendOptions::default() };
     let (submitter, answers) = client.appender(options).await?.split();
     let (batches, arrived) = channel(BATCHES_MAX);
     // Only now, so that no line is taken that cannot be sent.
-    let feeding = start_feeding(input, batches)?;
+    let feeding = start_feeding(input, producer, batches)?;
     let stop = Notify::new();
     let tally = Tally::new(ack.into(), publisher);
     let (submitted, mut tally) =
@@ -79,10 +87,25 @@ async fn append(
     Ok((tally, feeding))
 }
 
-fn start_feeding(input: Input, batches: Sender<Batch>) -> Result<Feeding, Failure> {
+impl Producer {
+    /// Behind the lines that the log holds.
+    fn numbering(&self) -> Numbering {
+        Numbering::From(Sequence { producer_id: self.id, first: self.stored_lines })
+    }
+}
+
+fn start_feeding(
+    input: Input,
+    mut producer: Option<Producer>,
+    batches: Sender<Batch>,
+) -> Result<Feeding, Failure> {
     let lines = Lines::new(RECORD_BYTES_MAX, BATCH_BYTES_MAX);
     let take = move |batch: &[&[u8]]| {
-        let batch = batch.iter().map(|line| line.to_vec()).collect();
+        let new = producer.as_mut().map_or(batch, |producer| producer.skip(batch).1);
+        if new.is_empty() {
+            return Ok(!batches.is_closed());
+        }
+        let batch = new.iter().map(|line| line.to_vec()).collect();
         Ok(batches.blocking_send(batch).is_ok())
     };
     let builder = std::thread::Builder::new().name("input".to_owned());
