@@ -18,7 +18,7 @@ use super::{Ack, Place, RecordFormat};
 /// record too, so an input with and one without a newline at its end are stored alike. A line may have
 /// up to 16 MiB (less in short segments); with a longer one it stops: nothing of that line is stored,
 /// the lines before it are. What has arrived is stored at once, in batches of up to 512 lines or
-/// 256 KiB, with up to 17 MiB on their way to the disk; it never waits for more input.
+/// 256 KiB (32 KiB with --server), with up to 17 MiB on their way to the disk; it never waits for more input.
 #[derive(Debug, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct AppendArgs {

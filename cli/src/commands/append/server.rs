@@ -23,16 +23,19 @@ use cairnlog_replication::wire::request::{self, Outcome, Sequence};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::Producer;
 use super::acks::{Acks, Publisher};
 use super::feed::Input;
 use super::lines::Lines;
-use super::{BATCH_BYTES_MAX, Producer};
 use crate::args::{Ack, AppendArgs, Cluster};
 use crate::commands::connecting;
 use crate::exit::{Exit, Failure, of_client_error};
 use crate::output::talk;
 
 const BATCHES_MAX: usize = 4;
+/// Lines are submitted in batches of about this size: they fit in the shortest segments that a server may have, which
+/// is not known here.
+const SERVER_BATCH_BYTES_MAX: usize = 32 << 10;
 
 type Batch = Vec<Vec<u8>>;
 type Feeding = JoinHandle<Result<(), Failure>>;
@@ -99,7 +102,7 @@ fn start_feeding(
     mut producer: Option<Producer>,
     batches: Sender<Batch>,
 ) -> Result<Feeding, Failure> {
-    let lines = Lines::new(RECORD_BYTES_MAX, BATCH_BYTES_MAX);
+    let lines = Lines::new(RECORD_BYTES_MAX, SERVER_BATCH_BYTES_MAX);
     let take = move |batch: &[&[u8]]| {
         let new = producer.as_mut().map_or(batch, |producer| producer.skip(batch).1);
         if new.is_empty() {
