@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use cairnlog_fuzz::{batch, frame, image, operations, request, root};
+use cairnlog_fuzz::{batch, frame, image, operations, producers, request, root};
 
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -38,6 +38,11 @@ fn frame_decode() {
 #[test]
 fn request_decode() {
     replay("request_decode", request::check);
+}
+
+#[test]
+fn producers_decode() {
+    replay("producers_decode", producers::check);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! other, and each time they, or a unit test where they cannot see it, have to notice.
 //!
 //! Owns which mutations there are: those of what is durable, and when, are listed in `keeping`, those of how a
-//! replica comes to lead in `standing`, of what counts in `counting`, and of what a follower takes in `following`.
+//! replica comes to lead in `standing`, of what counts in `counting`, of what a follower takes in `following`, and of what is known of
+//! producers in `numbering`.
 //! How they are tried is `mutation`'s, which is the engine's.
 //!
 //! Takes minutes, so that it is ignored by default and a step of its own in `.ci/run`.
@@ -12,6 +13,7 @@ mod following;
 mod keeping;
 #[path = "../../../engine/tests/mutations/mutation/mod.rs"]
 mod mutation;
+mod numbering;
 mod standing;
 
 use mutation::{Mutation, Subject};
@@ -46,7 +48,13 @@ static REPLICATION: Subject = Subject {
         ("engine/Cargo.toml", &["proptest."]),
     ],
     env: &[("CAIRNLOG_SEEDS", "40")],
-    mutations: &[keeping::KEEPING, standing::STANDING, counting::COUNTING, following::FOLLOWING],
+    mutations: &[
+        keeping::KEEPING,
+        standing::STANDING,
+        counting::COUNTING,
+        following::FOLLOWING,
+        numbering::NUMBERING,
+    ],
 };
 
 /// The simulated clusters.
