@@ -76,7 +76,7 @@ impl ClientError {
     }
 
     /// The error of what changes nothing, so that it was not done whatever became of it.
-    pub(super) fn as_undone(self) -> ClientError {
+    pub(super) fn into_undone(self) -> ClientError {
         match self.outcome() {
             Outcome::Unknown => self.with_outcome(Outcome::Retryable),
             _ => self,

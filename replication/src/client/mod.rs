@@ -144,7 +144,7 @@ impl Client {
             let answer = self.cluster.ask(&target, frame.clone(), deadline).await;
             // To ask again changes nothing.
             let error = match answer.and_then(sequence) {
-                Err(error) if retry::may_repeat(&error, true) => error.as_undone(),
+                Err(error) if retry::may_repeat(&error, true) => error.into_undone(),
                 done => return done,
             };
             let paused = self.cluster.pause(&mut route, error, deadline).await;
@@ -187,7 +187,7 @@ impl Client {
     pub async fn status_of(&self, server: &str) -> Result<String, ClientError> {
         let frame = encode_request(&Request::Status);
         let answer = self.cluster.ask(server, frame, self.cluster.deadline()).await;
-        answer.and_then(json).map_err(ClientError::as_undone)
+        answer.and_then(json).map_err(ClientError::into_undone)
     }
 
     /// Has this node lead, or only say what would come of it: JSON. It is asked once.

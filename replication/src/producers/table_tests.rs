@@ -26,14 +26,11 @@ impl Naive {
     fn apply(&mut self, run: &Run) {
         let at = self.0.iter().position(|(id, _)| *id == run.producer_id);
         let mut records = at.map(|at| self.0.remove(at).1).unwrap_or_default();
-        let mut sequence = run.first_sequence;
-        if records.last().is_some_and(|(last, _)| last + 1 != sequence) {
+        if records.last().is_some_and(|(last, _)| last + 1 != run.first_sequence) {
             records.clear();
         }
-        for lsn in run.lsns.start.get()..run.lsns.end.get() {
-            records.push((sequence, lsn));
-            sequence += 1;
-        }
+        let lsns = run.lsns.start.get()..run.lsns.end.get();
+        records.extend((run.first_sequence..).zip(lsns));
         while stretches(&records) > SMALL.stretches_each {
             records.remove(0);
         }
