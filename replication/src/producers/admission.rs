@@ -46,7 +46,8 @@ struct Pending {
 
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
-    /// Where the producer goes on when all of it becomes durable, or behind what did when something was refused.
+    /// Where the producer goes on when all of it becomes durable. When some of it was refused nothing is admitted
+    /// before all of it is settled.
     next_sequence: u64,
     appends: u64,
 }
@@ -119,19 +120,16 @@ impl Admission {
         while let Some(is_durable) = self.pending.front().and_then(|first| first.is_durable) {
             let Pending { run, .. } = self.pending.pop_front().expect("looked at above");
             self.first_number += 1;
-            self.leave(&run, is_durable);
+            self.leave(&run);
             if is_durable {
                 self.table.apply(run);
             }
         }
     }
 
-    fn leave(&mut self, run: &Run, is_durable: bool) {
+    fn leave(&mut self, run: &Run) {
         let ahead = self.ahead.get_mut(&run.producer_id).expect("it was admitted");
         ahead.appends -= 1;
-        if !is_durable {
-            ahead.next_sequence = ahead.next_sequence.min(run.first_sequence);
-        }
         if ahead.appends == 0 {
             self.ahead.remove(&run.producer_id);
         }

@@ -45,7 +45,13 @@ fn tables_come_back() {
 fn attack(bytes: &[u8]) -> bool {
     let Ok(table) = decode(bytes, Limits::default()) else { return false };
     assert_eq!(encode(&table), bytes, "E1");
-    for (producer_id, _) in table.remembered() {
+    for (producer_id, remembered) in table.remembered() {
+        for (before, next) in remembered.stretches.iter().zip(remembered.stretches.iter().skip(1)) {
+            let count = next.first_sequence - before.first_sequence;
+            let place = table.check(producer_id, before.first_sequence, count);
+            assert_eq!(place, Verdict::Duplicate(before.lsn..before.lsn.plus(count)));
+            assert!(before.lsn.plus(count) < next.lsn, "others are in between");
+        }
         for first in [0, 1, u64::MAX] {
             let _ = table.check(producer_id, first, 1);
         }

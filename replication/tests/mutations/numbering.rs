@@ -68,13 +68,13 @@ pub(super) const NUMBERING: &[Mutation] = &[
         test: "unit::each_record_once",
     },
     Mutation {
-        what: "whoever was refused goes on as if it were not",
+        what: "what comes behind an append on its way is taken for a gap",
         edits: &[(
             "producers/admission.rs",
-            "ahead.next_sequence = ahead.next_sequence.min(run.first_sequence);",
-            "",
+            "        ahead.next_sequence = run.first_sequence.saturating_add(count);\n",
+            "        let _ = count;\n",
         )],
-        test: "unit::each_record_once",
+        test: "unit::what_is_not_durable_is_no_duplicate",
     },
     Mutation {
         what: "what is not durable yet is called missing",
