@@ -1,7 +1,12 @@
 //! Simulated clusters: many seeds, each a run of half a minute with power cuts, kills, pauses and a network that
 //! parts.
 //!
-//! `CAIRNLOG_SEEDS` says how many, `CAIRNLOG_SEED` names one to be run alone. A failure names its seed.
+//! `CAIRNLOG_SEEDS` says how many, `CAIRNLOG_SEED` names one to be run alone. A failure names its seed. A run has
+//! one thread; several runs go on at once, and what is printed is the same for any number of them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairnlog_replication::sim::{Report, World};
 
@@ -18,6 +23,34 @@ fn run(seed: u64) -> Report {
     run.unwrap_or_else(|broken| panic!("seed {seed}: {broken}; CAIRNLOG_SEED={seed} runs it again"))
 }
 
+/// Seeds from 1 on, as many at once as there are processors, summed up; or the lowest that failed.
+fn run_all(seeds: u64) -> Report {
+    let (next, failed) = (AtomicU64::new(1), AtomicU64::new(u64::MAX));
+    let all = Mutex::new(Report::default());
+    let work = || {
+        // All below one that failed were begun, and are finished.
+        while failed.load(Ordering::Relaxed) == u64::MAX {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > seeds {
+                return;
+            }
+            match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                Ok(report) => all.lock().expect("nobody panics with it").add(&report),
+                Err(_) => _ = failed.fetch_min(seed, Ordering::Relaxed),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner();
+    assert_eq!(failed, u64::MAX, "CAIRNLOG_SEED={failed} is the lowest that failed");
+    all.into_inner().expect("nobody panicked with it")
+}
+
 /// P1, P6, P7.
 #[test]
 fn no_promise_is_broken() {
@@ -26,15 +59,7 @@ fn no_promise_is_broken() {
         return;
     }
     let seeds = asked("CAIRNLOG_SEEDS").unwrap_or(if cfg!(debug_assertions) { 12 } else { 200 });
-    let mut all = Report::default();
-    for seed in 1..=seeds {
-        let report = run(seed);
-        all.milliseconds += report.milliseconds;
-        all.events += report.events;
-        all.faults += report.faults;
-        all.epochs += report.epochs;
-        all.acknowledged += report.acknowledged;
-    }
+    let all = run_all(seeds);
     println!("{seeds} seeds: {all:?}");
     assert!(all.acknowledged > seeds * 20 && all.epochs > seeds, "the clusters worked: {all:?}");
 }

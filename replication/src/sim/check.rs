@@ -47,15 +47,19 @@ impl Checker {
         let mut next = from.max(replica.log().first_lsn());
         // What is committed may not be durable on this node yet: it is looked at when it is.
         let end = lsn.min(replica.log().durable_lsn());
-        while next < end {
-            let read = replica.log().read(next);
-            let record = read.map_err(|e| Broken(format!("node {node}, LSN {next}: {e}")))?;
+        let failed = |next, error| Broken(format!("node {node}, LSN {next}: {error}"));
+        // In one go: a reader that is made for each record looks for its place each time.
+        for read in replica.log().iter(next..end.max(next)).map_err(|e| failed(next, e))? {
+            let record = read.map_err(|e| failed(next, e))?;
             let known = self.committed.entry(next).or_insert_with(|| record.bytes().to_vec());
-            if known != record.bytes() {
+            if record.lsn != next || known != record.bytes() {
                 let text = format!("LSN {next} is committed twice: node {node} has another record");
                 return Err(Broken(text));
             }
             next = next.next();
+        }
+        if next < end {
+            return Err(Broken(format!("node {node} does not have LSN {next}, which is durable")));
         }
         self.seen.insert(node, next);
         Ok(())
@@ -73,18 +77,24 @@ impl Checker {
 
     /// At the end, when every node lives and follows: `replica` has everything.
     pub(super) fn check_all(&self, node: NodeId, replica: &Replica) -> Result<(), Broken> {
-        for (what, records) in
-            [("acknowledged", &self.acknowledged), ("committed", &self.committed)]
-        {
-            for (lsn, record) in records {
-                let read = replica.log().read(*lsn);
-                let found = read.map_err(|e| {
-                    Broken(format!("{what} record {lsn} is not on node {node}: {e}"))
-                })?;
-                if found.bytes() != record.as_slice() {
-                    let text = format!("{what} record {lsn} is another one on node {node}");
+        let what = [("acknowledged", &self.acknowledged), ("committed", &self.committed)];
+        let failed = |error| Broken(format!("in the end node {node}: {error}"));
+        let mut next = replica.log().first_lsn();
+        let first = next;
+        for read in replica.log().iter(..).map_err(failed)? {
+            let record = read.map_err(failed)?;
+            for (what, records) in what {
+                if records.get(&next).is_some_and(|known| known != record.bytes()) {
+                    let text = format!("{what} record {next} is another one on node {node}");
                     return Err(Broken(text));
                 }
+            }
+            next = next.next();
+        }
+        for (what, records) in what {
+            let mut missing = records.range(..first).chain(records.range(next..));
+            if let Some((lsn, _)) = missing.next() {
+                return Err(Broken(format!("{what} record {lsn} is not on node {node}")));
             }
         }
         Ok(())

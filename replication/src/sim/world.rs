@@ -8,7 +8,9 @@
 //!
 //! Units: milliseconds of simulated time.
 
+mod clients;
 mod config;
+mod driving;
 mod faults;
 mod leases;
 
@@ -21,12 +23,11 @@ use cairnlog_engine::{LeaderId, Lsn, Replica};
 use super::check::{Broken, Checker};
 use super::network::{Network, Weather};
 use super::random::Random;
-use crate::driver::storage::{Done, Operation, Storage};
-use crate::protocol::action::{Action, Notice};
+use crate::driver::storage::{Operation, Storage};
 use crate::protocol::message::Message;
 use crate::protocol::node::{Node, Settings};
 use crate::protocol::node_id::NodeId;
-use crate::wire::frame::{LENGTH_BYTES, decode, encode};
+use crate::wire::frame::{LENGTH_BYTES, decode};
 use config::config;
 
 /// Faults come until then; afterwards everything heals.
@@ -53,6 +54,18 @@ pub struct Report {
     pub acknowledged: u64,
     /// A number that follows from all that happened.
     pub trace: u64,
+}
+
+impl Report {
+    /// Adds what came of another run; the order does not matter.
+    pub fn add(&mut self, other: &Report) {
+        self.milliseconds += other.milliseconds;
+        self.events += other.events;
+        self.faults += other.faults;
+        self.epochs += other.epochs;
+        self.acknowledged += other.acknowledged;
+        self.trace = self.trace.wrapping_add(other.trace);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -392,181 +405,6 @@ impl World {
         live.node.handle_timeout(now_ms);
         self.act(id)?;
         self.check_leases()
-    }
-
-    /// The operation in front of the queue is carried out, and has ended.
-    fn finish(&mut self, id: NodeId, life: u64) -> Result<(), Broken> {
-        let now_ms = self.now_ms;
-        let Some(live) = self.live(id).filter(|live| live.life == life) else { return Ok(()) };
-        if live.paused_ms > now_ms {
-            let later = live.paused_ms;
-            self.at(later, Event::Finish { node: id, life });
-            return Ok(());
-        }
-        let operation = live.queue.pop_front().expect("it was asked for");
-        let done = live.storage.run(operation);
-        let mine = live.storage.summary();
-        match done {
-            Ok(Done::Promised(promise)) => live.node.handle_promised(promise, &mine),
-            Ok(Done::Cut(stream, done)) => live.node.handle_cut(stream, done),
-            Ok(Done::Durable(place)) => live.node.handle_durable(place, &mine),
-            Ok(Done::Refused) => live.node.handle_append_failed(),
-            Ok(Done::Began(promise, place)) => {
-                live.node.handle_began(now_ms, promise, &mine);
-                live.node.handle_durable(place, &mine);
-                live.node.handle_more();
-            }
-            Ok(Done::NotBegun) => {}
-            Ok(Done::Noted) => live.node.handle_noted(&mine),
-            Err(error) => return Err(Broken(format!("node {id}: {error}"))),
-        }
-        if !live.queue.is_empty() {
-            self.schedule_disk(id);
-        }
-        self.act(id)
-    }
-
-    fn schedule_disk(&mut self, id: NodeId) {
-        let later = self.now_ms + 1 + self.random.below(8);
-        let life = self.live(id).map_or(0, |live| live.life);
-        self.at(later, Event::Finish { node: id, life });
-    }
-
-    fn queue(&mut self, id: NodeId, operation: Operation) {
-        let Some(live) = self.live(id) else { return };
-        live.queue.push_back(operation);
-        if live.queue.len() == 1 {
-            self.schedule_disk(id);
-        }
-    }
-
-    /// Does what a node wants done.
-    fn act(&mut self, id: NodeId) -> Result<(), Broken> {
-        while let Some(action) = self.live(id).and_then(|live| live.node.poll_action()) {
-            match action {
-                Action::Send { to, message } => self.send(id, to, message),
-                Action::Promise(promise) => self.queue(id, Operation::Promise(promise)),
-                Action::Cut { stream, at } => self.queue(id, Operation::Cut(stream, at)),
-                Action::Append { bytes } => self.queue(id, Operation::Append(bytes)),
-                Action::Begin(promise) => self.queue(id, Operation::Begin(promise)),
-                Action::StopLeading => {
-                    let live = self.live(id).expect("it acts");
-                    live.storage.replica().follow();
-                    live.waiting.clear();
-                }
-                Action::FindPlace { peer, at } => {
-                    let live = self.live(id).expect("it acts");
-                    let place = live.storage.replica().place_at(at);
-                    let place = place.map_err(|e| Broken(format!("node {id}: {e}")))?;
-                    live.node.handle_place(peer, at, place);
-                }
-                Action::Read { peer, stream, from, bytes_max, commit_lsn } => {
-                    let live = self.live(id).expect("it acts");
-                    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-                    let read = live.storage.read(from, bytes_max);
-                    let piece = read.map_err(|e| Broken(format!("node {id}: {e}")))?;
-                    let sent = piece.as_ref().map(|piece| (piece.end, piece.bytes.len() as u64));
-                    live.node.handle_sent(peer, stream, sent);
-                    if let Some(piece) = piece {
-                        let (after, end) = ((from.segment, from.offset), piece.end);
-                        let bytes = piece.bytes;
-                        let message = Message::Batches { stream, after, end, commit_lsn, bytes };
-                        self.send(id, peer, message);
-                    }
-                }
-                Action::Note(notes) => self.queue(id, Operation::Note(notes)),
-                Action::Commit(lsn) => self.committed(id, lsn)?,
-                Action::Notice(notice) => self.notice(id, notice)?,
-            }
-        }
-        self.schedule_timeout(id);
-        Ok(())
-    }
-
-    fn schedule_timeout(&mut self, id: NodeId) {
-        let now_ms = self.now_ms;
-        let Some(live) = self.live(id) else { return };
-        let Some(due_ms) = live.node.poll_timeout() else { return };
-        if live.due_ms.is_some_and(|scheduled| scheduled <= due_ms) {
-            return;
-        }
-        live.due_ms = Some(due_ms);
-        let life = live.life;
-        self.at(due_ms.max(now_ms), Event::Timeout { node: id, life });
-    }
-
-    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let arrivals = self.network.send(self.now_ms, (from, to), &message, &mut self.random);
-        if self.network.is_stale(from, to) {
-            self.look_at(from, to);
-        }
-        let frame = encode(&message);
-        for (time_ms, number) in arrivals {
-            let frame = frame.clone();
-            self.at(time_ms, Event::Deliver { from, to, number, frame });
-        }
-    }
-
-    fn committed(&mut self, id: NodeId, lsn: Lsn) -> Result<(), Broken> {
-        let live = self.places.get_mut(&id).and_then(|place| place.live.as_mut());
-        let live = live.expect("it acts");
-        live.storage.replica().set_commit_lsn(lsn);
-        self.checker.handle_commit(id, live.storage.replica(), lsn)?;
-        if live.node.leads() {
-            let later = live.waiting.split_off(&lsn);
-            for (lsn, record) in std::mem::replace(&mut live.waiting, later) {
-                self.checker.handle_acknowledged(lsn, record)?;
-            }
-        }
-        self.report.trace = self.report.trace.rotate_left(5) ^ lsn.get() ^ (id.get() << 40);
-        Ok(())
-    }
-
-    fn notice(&mut self, id: NodeId, notice: Notice) -> Result<(), Broken> {
-        let what = match notice {
-            Notice::Leads(_) => {
-                self.report.epochs += 1;
-                return self.check_leases();
-            }
-            Notice::Misbehaves(peer) => format!("node {peer} misbehaves, says node {id}"),
-            Notice::CameWithLess(peer) => format!("node {peer} has lost something, says node {id}"),
-            Notice::TooFarBehind(peer) => format!("node {peer} is too far behind node {id}"),
-            _ => return Ok(()),
-        };
-        Err(Broken(what))
-    }
-
-    /// A client appends to whoever it thinks leads.
-    fn append(&mut self) -> Result<(), Broken> {
-        if self.now_ms > FAULTS_MS + REST_MS - QUIET_MS {
-            return Ok(());
-        }
-        for id in self.ids() {
-            let now_ms = self.now_ms;
-            let number = self.next_record;
-            let bytes = usize::try_from(8 + self.random.below(3000)).unwrap_or(8);
-            let Some(live) = self.live(id) else { continue };
-            if !live.node.leads() || live.paused_ms > now_ms || live.waiting.len() > 50 {
-                continue;
-            }
-            let mut record = number.to_le_bytes().to_vec();
-            record.resize(bytes, number.to_le_bytes()[0]);
-            let failed = |error| Broken(format!("node {id} does not append: {error}"));
-            let ticket = live.storage.replica().log().submit(&record).map_err(failed)?;
-            live.waiting.insert(ticket.lsns_if_durable().start, record);
-            drop(ticket);
-            live.storage.replica().place_all().map_err(failed)?;
-            live.node.handle_more();
-            let syncs = live.queue.iter().skip(1).any(|queued| *queued == Operation::Sync);
-            self.next_record += 1;
-            if !syncs {
-                self.queue(id, Operation::Sync);
-            }
-            self.act(id)?;
-        }
-        let later = self.now_ms + 1 + self.random.below(self.append_ms_max);
-        self.at(later, Event::Append);
-        Ok(())
     }
 
     /// At rest there is one leader, everybody has what it has, and nothing is missing.
