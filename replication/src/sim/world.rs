@@ -18,12 +18,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
-use cairnlog_engine::{LeaderId, Lsn, Replica};
+use cairnlog_engine::{LeaderId, Lsn, Place as LogPlace, Replica};
 
+use self::driving::Lookup;
 use super::check::{Broken, Checker};
 use super::network::{Network, Weather};
 use super::random::Random;
-use crate::driver::storage::{Operation, Storage};
+use crate::driver::storage::{Done, Operation, Storage};
+use crate::protocol::history::Summary;
 use crate::protocol::message::Message;
 use crate::protocol::node::{Node, Settings};
 use crate::protocol::node_id::NodeId;
@@ -46,7 +48,7 @@ pub struct Report {
     pub milliseconds: u64,
     /// Events.
     pub events: u64,
-    /// Faults of every kind: power cuts, kills, cut links, pauses.
+    /// Faults of every kind: power cuts, kills, cut links, pauses, failed lookups.
     pub faults: u64,
     /// Epochs that somebody led.
     pub epochs: u64,
@@ -81,6 +83,16 @@ enum Event {
         node: NodeId,
         life: u64,
     },
+    /// The node hears of it.
+    Ended {
+        node: NodeId,
+        life: u64,
+    },
+    /// What a node looks up for others is found, in the order in which it was asked for.
+    Look {
+        node: NodeId,
+        life: u64,
+    },
     Timeout {
         node: NodeId,
         life: u64,
@@ -111,7 +123,15 @@ struct Live {
     life: u64,
     node: Node,
     storage: Storage,
+    /// What the loop knows of its log, which may have gone on.
+    mine: Summary,
+    durable: LogPlace,
     queue: VecDeque<Operation>,
+    /// The disk does nothing before.
+    disk_free_ms: u64,
+    /// Ends of operations that the node has not heard of.
+    ended: VecDeque<Done>,
+    lookups: VecDeque<Lookup>,
     /// What has come and was not read: from whom, over which connection.
     inbox: VecDeque<(NodeId, u64, Message)>,
     /// Records of clients that wait for a quorum.
@@ -245,6 +265,8 @@ impl World {
                 self.deliver(from, to, number, message?)?;
             }
             Event::Finish { node, life } => self.finish(node, life)?,
+            Event::Ended { node, life } => self.ended(node, life)?,
+            Event::Look { node, life } => self.look(node, life)?,
             Event::Timeout { node, life } => self.timeout(node, life)?,
             Event::Wake { node, life } => self.wake(node, life)?,
             Event::Start { node } => self.start(node)?,
@@ -283,7 +305,8 @@ impl World {
             lease_ms: 250,
             standing_ms_max: 1000,
         };
-        let node = Node::new(settings, &storage.summary(), self.now_ms);
+        let mine = storage.summary();
+        let node = Node::new(settings, &mine);
         let life = self.next_life;
         self.next_life += 1;
         self.checker.handle_restart(id);
@@ -291,7 +314,12 @@ impl World {
             life,
             node,
             storage,
+            durable: mine.end,
+            mine,
             queue: VecDeque::new(),
+            disk_free_ms: 0,
+            ended: VecDeque::new(),
+            lookups: VecDeque::new(),
             inbox: VecDeque::new(),
             waiting: BTreeMap::new(),
             paused_ms: 0,
@@ -318,8 +346,8 @@ impl World {
         }
         for (node, peer) in [(one, other), (other, one)] {
             let live = self.live(node).expect("looked at above");
-            let mine = live.storage.summary();
-            live.node.handle_connected(peer, &mine);
+            live.mine = live.storage.summary();
+            live.node.handle_connected(peer, &live.mine);
             self.act(node)?;
         }
         Ok(())
@@ -332,8 +360,8 @@ impl World {
         }
         self.network.disconnect(node, peer);
         if let Some(live) = self.live(node) {
-            let mine = live.storage.summary();
-            live.node.handle_disconnected(peer, &mine);
+            live.mine = live.storage.summary();
+            live.node.handle_disconnected(peer, &live.mine);
             self.act(node)?;
             let soon = self.now_ms + 1 + self.random.below(100);
             self.at(soon, Event::Connect { one: node, other: peer });
@@ -378,8 +406,7 @@ impl World {
                 continue;
             }
             let live = self.live(id).expect("looked at above");
-            let mine = live.storage.summary();
-            live.node.handle_message(now_ms, from, message, &mine);
+            live.handle_message(now_ms, from, message);
             self.act(id)?;
         }
     }

@@ -73,7 +73,7 @@ impl World {
         if let Some(mut live) = place.live.take() {
             place.disk.cut_at(place.disk.operations() + within);
             while let Some(operation) = live.queue.pop_front() {
-                if live.storage.run(operation).is_err() {
+                if live.run(operation).is_err() {
                     break;
                 }
             }
