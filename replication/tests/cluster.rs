@@ -1,8 +1,10 @@
-//! Simulated clusters: many seeds, each a run of half a minute with power cuts, kills, pauses and a network that
-//! parts.
+//! Simulated clusters: many seeds, each a run of half a minute with power cuts, kills, pauses, disks that are slow,
+//! full or wiped, and a network that parts.
 //!
-//! `CAIRNLOG_SEEDS` says how many, `CAIRNLOG_SEED` names one to be run alone. A failure names its seed. A run has
-//! one thread; several runs go on at once, and what is printed is the same for any number of them.
+//! `CAIRNLOG_SEEDS` says how many, `CAIRNLOG_SEED` names one to be run alone, `CAIRNLOG_TRACE=1` prints what happens
+//! in it, `CAIRNLOG_OLDER_COPIES=1` also puts directories back as they were before, which breaks promises yet. A
+//! failure names its seed. A run has one thread; several runs go on at once, and what is printed is the same for any
+//! number of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -18,9 +20,24 @@ fn nodes_of(seed: u64) -> u64 {
     [3, 3, 5, 2][usize::try_from(seed % 4).expect("below 4")]
 }
 
-fn run(seed: u64) -> Report {
-    let run = World::new(seed, nodes_of(seed)).run();
+fn world(seed: u64) -> World {
+    let world = World::new(seed, nodes_of(seed));
+    if asked("CAIRNLOG_OLDER_COPIES").is_some() { world.with_older_copies() } else { world }
+}
+
+fn run_of(seed: u64, world: World) -> Report {
+    let run = world.run();
     run.unwrap_or_else(|broken| panic!("seed {seed}: {broken}; CAIRNLOG_SEED={seed} runs it again"))
+}
+
+fn run(seed: u64) -> Report {
+    run_of(seed, world(seed))
+}
+
+fn run_told(seed: u64) -> Report {
+    let is_told = asked("CAIRNLOG_TRACE").is_some();
+    let world = world(seed);
+    run_of(seed, if is_told { world.with_listener(|line| println!("{line}")) } else { world })
 }
 
 /// Seeds from 1 on, as many at once as there are processors, summed up; or the lowest that failed.
@@ -55,7 +72,7 @@ fn run_all(seeds: u64) -> Report {
 #[test]
 fn no_promise_is_broken() {
     if let Some(seed) = asked("CAIRNLOG_SEED") {
-        println!("{:?}", run(seed));
+        println!("{:?}", run_told(seed));
         return;
     }
     let seeds = asked("CAIRNLOG_SEEDS").unwrap_or(if cfg!(debug_assertions) { 12 } else { 200 });

@@ -3,9 +3,10 @@
 //! Owns what clients were told, and what each node called committed.
 //!  P1 what was acknowledged at quorum is there in the end, at its LSN;
 //!  P6 replicas hold the same;
+//!  P10 what was refused is nowhere, and nothing is there twice;
 //!  P7 there is one value for each LSN that anybody ever called committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cairnlog_engine::{Lsn, Replica};
 
@@ -23,6 +24,8 @@ pub(super) struct Checker {
     committed: BTreeMap<Lsn, Vec<u8>>,
     /// By LSN: what a client was told is stored.
     acknowledged: BTreeMap<Lsn, Vec<u8>>,
+    /// Numbers of records of which a client was told that they are not in the log.
+    refused: BTreeSet<u64>,
     /// Up to where a node of this life was looked at.
     seen: BTreeMap<NodeId, Lsn>,
 }
@@ -75,14 +78,27 @@ impl Checker {
         }
     }
 
+    /// A client is told that its record found no room.
+    pub(super) fn handle_refused(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        self.refused.extend(numbers);
+    }
+
     /// At the end, when every node lives and follows: `replica` has everything.
     pub(super) fn check_all(&self, node: NodeId, replica: &Replica) -> Result<(), Broken> {
         let what = [("acknowledged", &self.acknowledged), ("committed", &self.committed)];
         let failed = |error| Broken(format!("in the end node {node}: {error}"));
         let mut next = replica.log().first_lsn();
         let first = next;
+        let mut numbers = BTreeSet::new();
         for read in replica.log().iter(..).map_err(failed)? {
             let record = read.map_err(failed)?;
+            let number = number_of(record.bytes());
+            if !numbers.insert(number) {
+                return Err(Broken(format!("record {number} is on node {node} twice")));
+            }
+            if self.refused.contains(&number) {
+                return Err(Broken(format!("record {number} was refused, and is on node {node}")));
+            }
             for (what, records) in what {
                 if records.get(&next).is_some_and(|known| known != record.bytes()) {
                     let text = format!("{what} record {next} is another one on node {node}");
@@ -99,4 +115,9 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// Records of the simulated clients begin with a number that no other one has.
+fn number_of(record: &[u8]) -> u64 {
+    record.first_chunk().map_or(0, |number| u64::from_le_bytes(*number))
 }

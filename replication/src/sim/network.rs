@@ -41,12 +41,20 @@ pub(super) struct Network {
     halves: BTreeMap<(NodeId, NodeId), Half>,
     /// From whom to whom nothing gets through.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// From whom to whom no datagram gets through.
+    mute: BTreeSet<(NodeId, NodeId)>,
     last_number: u64,
 }
 
 impl Network {
     pub(super) fn new(weather: Weather) -> Network {
-        Network { weather, halves: BTreeMap::new(), cut: BTreeSet::new(), last_number: 0 }
+        Network {
+            weather,
+            halves: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            last_number: 0,
+        }
     }
 
     /// Connects two nodes, if nothing is between them.
@@ -88,8 +96,14 @@ impl Network {
         self.cut.insert((from, to));
     }
 
+    /// From now on every heartbeat, or answer to one, is lost on the way.
+    pub(super) fn mute(&mut self, from: NodeId, to: NodeId) {
+        self.mute.insert((from, to));
+    }
+
     pub(super) fn heal(&mut self) {
         self.cut.clear();
+        self.mute.clear();
     }
 
     /// When a message arrives, and over which connection; not at all, or more than once, when it is a datagram.
@@ -101,13 +115,13 @@ impl Network {
         random: &mut Random,
     ) -> Vec<(u64, u64)> {
         let Weather { delay_ms_min, delay_ms_max, loss_per_mille } = self.weather;
-        let is_cut = self.is_cut(from, to);
+        let (is_cut, is_mute) = (self.is_cut(from, to), self.mute.contains(&(from, to)));
         let Some(half) = self.halves.get_mut(&(from, to)) else { return Vec::new() };
         let mut arrives = || now_ms + delay_ms_min + random.below(delay_ms_max - delay_ms_min + 1);
         if is_datagram(message) {
             let times = vec![(arrives(), half.number), (arrives(), half.number)];
             let copies = match random.below(1000) {
-                at if is_cut || at < loss_per_mille => 0,
+                at if is_cut || is_mute || at < loss_per_mille => 0,
                 at if at < 2 * loss_per_mille => 2,
                 _ => 1,
             };

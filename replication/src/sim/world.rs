@@ -14,12 +14,13 @@ mod driving;
 mod faults;
 mod leases;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
-use cairnlog_engine::{LeaderId, Lsn, Place as LogPlace, Replica};
+use cairnlog_engine::{LeaderId, OpenError, Place as LogPlace, Replica};
 
+use self::clients::Waiting;
 use self::driving::Lookup;
 use super::check::{Broken, Checker};
 use super::network::{Network, Weather};
@@ -34,10 +35,13 @@ use config::config;
 
 /// Faults come until then; afterwards everything heals.
 const FAULTS_MS: u64 = 20_000;
-/// So long the cluster may take to come to rest.
-const REST_MS: u64 = 10_000;
-/// The last part of that, in which nobody appends.
-const QUIET_MS: u64 = 6000;
+/// So long after that clients append.
+const AFTER_MS: u64 = 4000;
+/// So long after that the cluster may take to come to rest: a replica that was wiped gets the whole log in a small
+/// window.
+const REST_MS: u64 = 30_000;
+/// It is looked at so often whether it has.
+const REST_LOOK_MS: u64 = 250;
 /// A connection to which nothing gets through is given up after at least so long.
 const GIVE_UP_MS: u64 = 300;
 
@@ -48,7 +52,8 @@ pub struct Report {
     pub milliseconds: u64,
     /// Events.
     pub events: u64,
-    /// Faults of every kind: power cuts, kills, cut links, pauses, failed lookups.
+    /// Faults of every kind: power cuts, kills, links cut and muted, pauses, slow and full and wiped disks, failed
+    /// lookups.
     pub faults: u64,
     /// Epochs that somebody led.
     pub epochs: u64,
@@ -113,9 +118,15 @@ enum Event {
         node: NodeId,
         peer: NodeId,
     },
+    /// A disk has room again.
+    MakeRoom {
+        node: NodeId,
+    },
     Append,
     Fault,
     Heal,
+    /// Everything may have come to rest.
+    Rest,
 }
 
 /// A node whose process runs.
@@ -129,13 +140,17 @@ struct Live {
     queue: VecDeque<Operation>,
     /// The disk does nothing before.
     disk_free_ms: u64,
+    /// Until then the disk takes up to seconds for everything.
+    slow_ms: u64,
     /// Ends of operations that the node has not heard of.
     ended: VecDeque<Done>,
     lookups: VecDeque<Lookup>,
     /// What has come and was not read: from whom, over which connection.
     inbox: VecDeque<(NodeId, u64, Message)>,
-    /// Records of clients that wait for a quorum.
-    waiting: BTreeMap<Lsn, Vec<u8>>,
+    /// Records of clients that wait, in the order of their LSNs.
+    waiting: VecDeque<Waiting>,
+    /// Numbers of records that the log refused, of which the clients are told next.
+    refused: Vec<u64>,
     /// Until when it does nothing.
     paused_ms: u64,
     due_ms: Option<u64>,
@@ -145,6 +160,10 @@ struct Place {
     disk: SimDisk,
     /// Of the directory on it.
     incarnation: u128,
+    /// Whether there is an end to the room on it.
+    is_full: bool,
+    /// The same disk at an earlier time.
+    older: Option<SimDisk>,
     live: Option<Live>,
 }
 
@@ -158,6 +177,14 @@ pub struct World {
     places: BTreeMap<NodeId, Place>,
     checker: Checker,
     report: Report,
+    /// The directories that count.
+    members: BTreeMap<NodeId, u128>,
+    /// Nodes whose directory was wiped, or is an older one: so many that the others still commit.
+    lost: BTreeSet<NodeId>,
+    /// Whether directories are put back as they were.
+    has_older_copies: bool,
+    /// Who is told what happens, line by line.
+    listener: Option<fn(&str)>,
     next_life: u64,
     next_record: u64,
     /// Between two faults there are at most so many milliseconds.
@@ -174,7 +201,8 @@ impl Place {
     fn new(seed: u64) -> Place {
         let disk = SimDisk::new(seed);
         let (replica, _) = Replica::open_on(Arc::new(disk.clone()), config()).expect("it is new");
-        Place { disk, incarnation: replica.identity().incarnation, live: None }
+        let incarnation = replica.identity().incarnation;
+        Place { disk, incarnation, is_full: false, older: None, live: None }
     }
 }
 
@@ -194,7 +222,9 @@ impl World {
         // Faster appends with a window that lets a follower keep up.
         let (window_bytes, append_ms_max) = random.pick(&[(8 << 10, 30), (128 << 10, 10)]);
         let ids: Vec<NodeId> = (1..=nodes).filter_map(NodeId::new).collect();
-        let places = ids.iter().map(|id| (*id, Place::new(seed ^ id.get()))).collect();
+        let places: BTreeMap<NodeId, Place> =
+            ids.iter().map(|id| (*id, Place::new(seed ^ id.get()))).collect();
+        let members = places.iter().map(|(id, place)| (*id, place.incarnation)).collect();
         let mut world = World {
             random,
             now_ms: 0,
@@ -204,6 +234,10 @@ impl World {
             places,
             checker: Checker::default(),
             report: Report::default(),
+            members,
+            lost: BTreeSet::new(),
+            has_older_copies: false,
+            listener: None,
             next_life: 1,
             next_record: 1,
             fault_ms_max,
@@ -217,7 +251,25 @@ impl World {
         world.at(500, Event::Append);
         world.at(1000, Event::Fault);
         world.at(FAULTS_MS, Event::Heal);
+        world.at(FAULTS_MS + AFTER_MS + REST_LOOK_MS, Event::Rest);
         world
+    }
+
+    /// Directories are also put back as they were some time before.
+    ///
+    /// Nobody notices yet that such a one has forgotten what it promised and acknowledged, so that promises are
+    /// broken: not part of the usual runs.
+    #[must_use]
+    pub fn with_older_copies(mut self) -> World {
+        self.has_older_copies = true;
+        self
+    }
+
+    /// What happens is told, line by line.
+    #[must_use]
+    pub fn with_listener(mut self, listener: fn(&str)) -> World {
+        self.listener = Some(listener);
+        self
     }
 
     /// Runs to the end.
@@ -226,18 +278,29 @@ impl World {
     /// The first promise that was broken.
     pub fn run(mut self) -> Result<Report, Broken> {
         while let Some(((time_ms, _), event)) = self.events.pop_first() {
-            if time_ms > FAULTS_MS + REST_MS {
-                break;
-            }
             self.now_ms = time_ms;
             self.report.events += 1;
-            self.handle(event)?;
+            if matches!(event, Event::Rest) {
+                if time_ms > FAULTS_MS + AFTER_MS + REST_MS || self.is_at_rest().is_ok() {
+                    break;
+                }
+                self.at(time_ms + REST_LOOK_MS, Event::Rest);
+            } else {
+                self.handle(event)?;
+            }
         }
         self.check_end()?;
         self.report.milliseconds = self.now_ms;
         self.report.acknowledged = self.checker.acknowledged() as u64;
         self.report.trace ^= self.random.number();
         Ok(self.report)
+    }
+
+    /// Of a node, or of one and another.
+    fn tell(&self, id: NodeId, what: impl FnOnce() -> String) {
+        if let Some(listener) = self.listener {
+            listener(&format!("{:>6} node {id} {}", self.now_ms, what()));
+        }
     }
 
     fn at(&mut self, time_ms: u64, event: Event) {
@@ -272,9 +335,11 @@ impl World {
             Event::Start { node } => self.start(node)?,
             Event::Connect { one, other } => self.connect(one, other)?,
             Event::GiveUp { node, peer } => self.give_up(node, peer)?,
+            Event::MakeRoom { node } => self.make_room(node),
             Event::Append => self.append()?,
             Event::Fault => self.fault()?,
             Event::Heal => self.heal()?,
+            Event::Rest => {}
         }
         Ok(())
     }
@@ -285,13 +350,18 @@ impl World {
             return Ok(());
         }
         let disk = self.places[&id].disk.clone();
-        let (replica, _) = Replica::open_on(Arc::new(disk), config())
-            .map_err(|error| Broken(format!("node {id} does not open: {error}")))?;
+        let replica = match Replica::open_on(Arc::new(disk), config()) {
+            Ok((replica, _)) => replica,
+            Err(OpenError::Full(_)) if self.places[&id].is_full => {
+                self.at(self.now_ms + 200, Event::Start { node: id });
+                return Ok(());
+            }
+            Err(error) => return Err(Broken(format!("node {id} does not open: {error}"))),
+        };
         let storage = Storage::new(replica);
         let mut notes = storage.notes().ok_or_else(|| Broken(format!("node {id} has no notes")))?;
         if notes.members.is_empty() {
-            let places = self.places.iter();
-            notes.members = places.map(|(id, place)| (*id, place.incarnation)).collect();
+            notes.members.clone_from(&self.members);
         }
         let identity = storage.replica().identity();
         let (incarnation, nonce) = (identity.incarnation, identity.nonce);
@@ -318,13 +388,16 @@ impl World {
             mine,
             queue: VecDeque::new(),
             disk_free_ms: 0,
+            slow_ms: 0,
             ended: VecDeque::new(),
             lookups: VecDeque::new(),
             inbox: VecDeque::new(),
-            waiting: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            refused: Vec::new(),
             paused_ms: 0,
             due_ms: None,
         };
+        self.tell(id, || format!("starts with {:?}", live.mine.end));
         self.places.get_mut(&id).expect("it is one of them").live = Some(live);
         for other in self.ids() {
             if other != id {
@@ -405,6 +478,7 @@ impl World {
             if self.network.is_over(id, from, number) {
                 continue;
             }
+            self.tell(id, || format!("gets from {from}: {}", brief(&message)));
             let live = self.live(id).expect("looked at above");
             live.handle_message(now_ms, from, message);
             self.act(id)?;
@@ -434,8 +508,8 @@ impl World {
         self.check_leases()
     }
 
-    /// At rest there is one leader, everybody has what it has, and nothing is missing.
-    fn check_end(&mut self) -> Result<(), Broken> {
+    /// At rest there is one leader, and everybody has what it has.
+    fn is_at_rest(&self) -> Result<(), Broken> {
         let leaders: Vec<NodeId> = self
             .places
             .iter()
@@ -445,14 +519,13 @@ impl World {
         let [leader] = leaders[..] else {
             return Err(Broken(format!("in the end there is not one leader: {leaders:?}")));
         };
-        let commit_lsn = self.live(leader).expect("it leads").node.commit_lsn();
-        for id in self.ids() {
-            let place = self.places.get(&id).expect("it is one of them");
+        let commit_lsn = |place: &Place| place.live.as_ref().map(|live| live.node.commit_lsn());
+        let commit_lsn = commit_lsn(&self.places[&leader]).expect("it leads");
+        for (id, place) in &self.places {
             let Some(live) = place.live.as_ref() else {
                 return Err(Broken(format!("node {id} did not come back")));
             };
             let replica = live.storage.replica();
-            self.checker.check_all(id, replica)?;
             let ends = (replica.log().durable_lsn(), live.node.commit_lsn());
             if ends != (commit_lsn, commit_lsn) {
                 let text = format!("in the end node {id} has {ends:?}, the leader {commit_lsn}");
@@ -460,5 +533,28 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// And nothing is missing.
+    fn check_end(&self) -> Result<(), Broken> {
+        self.is_at_rest()?;
+        for (id, place) in &self.places {
+            let live = place.live.as_ref().expect("it is at rest");
+            self.checker.check_all(*id, live.storage.replica())?;
+        }
+        Ok(())
+    }
+}
+
+/// A message without the bytes that it brings.
+fn brief(message: &Message) -> String {
+    match message {
+        Message::Batches { stream, after, end, bytes, .. } => {
+            format!("Batches {stream} {after:?} to {end:?}, {} bytes", bytes.len())
+        }
+        Message::Hello { summary, .. } => {
+            format!("Hello {:?} {:?} {:?}", summary.promised, summary.end, summary.epochs.last())
+        }
+        other => format!("{other:?}"),
     }
 }

@@ -10,6 +10,7 @@ use super::directory::SimDisk;
 use super::file::Inode;
 use super::names::Node;
 use super::outcome::{Choices, Outcome};
+use super::random::Random;
 
 /// What a power cut leaves of what was not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,11 @@ impl SimDisk {
             }
             Some(disk)
         })
+    }
+
+    /// What is random from now on follows from another seed: of two disks that were one, each has its own ids then.
+    pub fn set_seed(&self, seed: u64) {
+        self.shared.state().random = Random::new(seed);
     }
 
     /// A hash of every name and byte that is seen on the disk.

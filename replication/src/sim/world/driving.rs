@@ -23,6 +23,8 @@ use crate::wire::frame::encode;
 const GATHER_BYTES: usize = 64 << 10;
 /// After what could not be done with the log, a thread waits so long.
 const REFUSED_MS: u64 = 100;
+/// A disk that is slow takes no longer than that.
+const SLOW_MS_MAX: u64 = 2500;
 /// Of a thousand lookups so many fail.
 const LOOKUP_FAILS_PER_MILLE: u64 = 20;
 
@@ -147,17 +149,24 @@ impl World {
         let again = Event::Finish { node: id, life };
         let Some(live) = self.awake(id, life, again) else { return Ok(()) };
         let operation = live.next_operation().expect("it was asked for");
+        let syncs = operation == Operation::Sync;
         let done = live.run(operation);
         let done = done.map_err(|error| Broken(format!("node {id}: {error}")))?;
+        if syncs {
+            live.settle();
+        }
         let mut heard_ms = now_ms;
         if matches!(done, Done::Refused | Done::Cut(_, false)) {
             heard_ms += REFUSED_MS;
             live.disk_free_ms = heard_ms;
         }
+        let text = self.listener.map(|_| format!("ends {done:?}"));
+        let live = self.live(id).expect("it is awake");
         live.ended.push_back(done);
         let more = !live.queue.is_empty();
         let heard_ms = heard_ms + self.random.below(3);
         self.at(heard_ms, Event::Ended { node: id, life });
+        self.tell(id, || text.unwrap_or_default());
         if more {
             self.schedule_disk(id);
         }
@@ -171,13 +180,15 @@ impl World {
         let Some(live) = self.awake(id, life, again) else { return Ok(()) };
         let done = live.ended.pop_front().expect("one for each end");
         live.handle_ended(now_ms, done);
-        self.act(id)
+        self.act(id)?;
+        self.answer(id)
     }
 
     fn schedule_disk(&mut self, id: NodeId) {
-        let takes_ms = 1 + self.random.below(8);
+        let (usual_ms, slow_ms) = (1 + self.random.below(8), 50 + self.random.below(SLOW_MS_MAX));
         let now_ms = self.now_ms;
         let Some(live) = self.live(id) else { return };
+        let takes_ms = if live.slow_ms > now_ms { slow_ms } else { usual_ms };
         let (from_ms, life) = (live.disk_free_ms.max(now_ms), live.life);
         self.at(from_ms + takes_ms, Event::Finish { node: id, life });
     }
@@ -228,6 +239,7 @@ impl World {
                 (asked.peer, read.map(|piece| self.handle_read(id, asked, piece)))
             }
         };
+        self.tell(id, || format!("has looked up {lookup:?}, fails: {}", found.is_none()));
         let live = self.live(id).expect("it is awake");
         if found.is_none() {
             live.node.begin_again(peer, &live.mine);
@@ -276,7 +288,14 @@ impl World {
     pub(super) fn act(&mut self, id: NodeId) -> Result<(), Broken> {
         while let Some(action) = self.live(id).and_then(|live| live.node.poll_action()) {
             match action {
-                Action::Send { to, message } => self.send(id, to, message),
+                Action::Send { to, message } => {
+                    let is_known = self.members.get(&id) == Some(&self.places[&id].incarnation);
+                    if matches!(message, Message::Sealed { .. }) && !is_known {
+                        let text = format!("node {id} promises, and its directory is a new one");
+                        return Err(Broken(text));
+                    }
+                    self.send(id, to, message);
+                }
                 Action::Promise(promise) => self.queue(id, Operation::Promise(promise)),
                 Action::Cut { stream, at } => self.queue(id, Operation::Cut(stream, at)),
                 Action::Append { bytes } => self.queue(id, Operation::Append(bytes)),

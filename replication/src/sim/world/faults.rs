@@ -1,10 +1,16 @@
 //! What goes wrong in a run, and how it ends.
 //!
-//! Owns the choice of faults: nodes are killed, lose power in the middle of an operation, pause, and are parted; an
-//! operator has one of them lead, also when another one does.
+//! Owns the choice of faults: nodes are killed, lose power in the middle of an operation, pause, and are parted, or
+//! do not hear heartbeats; disks are slow, are full for a while, are wiped, or hold again what they held before; an
+//! operator has one of the nodes lead, also when another one does.
+//!
+//! Bounds: no more nodes lose what they had than a record on a quorum survives.
 
-use super::{Event, FAULTS_MS, GIVE_UP_MS, REST_MS, World};
+use cairnlog_engine::disk::sim::PowerCut;
+
+use super::{Event, FAULTS_MS, GIVE_UP_MS, Place, World};
 use crate::protocol::node_id::NodeId;
+use crate::protocol::view::RoleKind;
 use crate::sim::Broken;
 
 impl World {
@@ -23,10 +29,12 @@ impl World {
             return self.stand(id);
         }
         self.report.faults += 1;
-        match self.random.below(7) {
-            0 => self.kill(id),
-            1 | 2 => self.cut_power(id),
-            3 | 4 => {
+        let fault = self.random.below(24);
+        self.tell(id, || format!("has fault {fault}"));
+        match fault {
+            0 | 1 => self.kill(id),
+            2..=6 => self.cut_power(id),
+            7..=12 => {
                 let other = self.random.pick(&ids);
                 let both = self.random.per_mille(600);
                 self.network.cut(id, other);
@@ -34,15 +42,67 @@ impl World {
                     self.network.cut(other, id);
                 }
             }
-            5 => self.network.heal(),
-            _ => {
+            13..=15 => self.network.heal(),
+            16..=18 => {
                 let until_ms = self.now_ms + self.random.below(1500);
                 if let Some(live) = self.live(id) {
                     live.paused_ms = until_ms;
                 }
             }
+            19 | 20 => {
+                for other in ids {
+                    self.network.mute(id, other);
+                }
+            }
+            21 => {
+                let until_ms = self.now_ms + self.random.below(3000);
+                if let Some(live) = self.live(id) {
+                    live.slow_ms = until_ms;
+                }
+            }
+            22 => self.fill(id),
+            _ => self.lose(id),
         }
         Ok(())
+    }
+
+    /// A disk has only so much room left, for a while.
+    fn fill(&mut self, id: NodeId) {
+        let bytes = self.random.below(200 << 10);
+        let later = self.now_ms + 100 + self.random.below(4000);
+        let Some(place) = self.places.get_mut(&id) else { return };
+        place.is_full = true;
+        place.disk.set_free_bytes(Some(bytes));
+        self.at(later, Event::MakeRoom { node: id });
+    }
+
+    pub(super) fn make_room(&mut self, id: NodeId) {
+        let Some(place) = self.places.get_mut(&id) else { return };
+        place.is_full = false;
+        place.disk.set_free_bytes(None);
+    }
+
+    /// A node comes back with another directory: an empty one or, where that is wanted, what it had before.
+    fn lose(&mut self, id: NodeId) {
+        let lost_max = (self.places.len() - 1) / 2;
+        if !self.lost.contains(&id) && self.lost.len() >= lost_max {
+            return;
+        }
+        let seed = self.random.number();
+        let puts_back = self.has_older_copies && self.random.per_mille(700);
+        let Some(place) = self.places.get_mut(&id) else { return };
+        if puts_back {
+            let copy = place.disk.after(PowerCut::KeepingAll);
+            let Some(older) = place.older.replace(copy) else { return };
+            // What is random differs from then on.
+            older.set_seed(seed);
+            place.disk = older;
+            place.live = None;
+        } else {
+            *place = Place::new(seed);
+        }
+        self.lost.insert(id);
+        self.after_crash(id);
     }
 
     /// An operator has a node lead.
@@ -98,20 +158,24 @@ impl World {
         self.network.heal();
         let ids = self.ids();
         for id in ids.clone() {
+            self.make_room(id);
             self.start(id)?;
             for other in ids.clone() {
                 self.at(self.now_ms + 2 * GIVE_UP_MS, Event::GiveUp { node: id, peer: other });
             }
         }
-        let nobody_leads =
-            !self.places.values().any(|p| p.live.as_ref().is_some_and(|live| live.node.leads()));
-        if self.now_ms < FAULTS_MS + REST_MS / 2 {
-            if nobody_leads || self.now_ms == FAULTS_MS + 3000 {
-                let id = self.random.pick(&ids);
-                self.stand(id)?;
-            }
-            self.at(self.now_ms + 1000, Event::Heal);
+        let is_led = |place: &Place| {
+            let role = place.live.as_ref().map(|live| live.node.role());
+            matches!(role, Some(RoleKind::Leader | RoleKind::Candidate))
+        };
+        // Who stands may have too much to fetch to come to lead in time: it has it, the next time.
+        if !self.places.values().any(is_led) || self.now_ms == FAULTS_MS + 3000 {
+            let counts = ids.into_iter().filter(|id| !self.lost.contains(id));
+            let counts: Vec<NodeId> = counts.collect();
+            let id = self.random.pick(&counts);
+            self.stand(id)?;
         }
+        self.at(self.now_ms + 1000, Event::Heal);
         Ok(())
     }
 }
