@@ -102,7 +102,8 @@ impl Core {
         let lsn = kept.lsn.max(Lsn::FIRST);
         self.check_truncation(&maintenance, lsn, end.lsn)?;
         let commit_lsn = self.commit_lsn();
-        if lsn < commit_lsn {
+        // Where no record is given up, it does not matter that more is committed than this replica has.
+        if lsn < commit_lsn.min(end.lsn) {
             return Err(ChangeError::Committed { lsn, commit_lsn });
         }
         let (segment, offset) = (kept.segment, kept.offset);
