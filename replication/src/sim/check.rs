@@ -1,21 +1,31 @@
 //! What must be true of every run.
 //!
 //! Owns what clients were told, and what each node called committed.
-//!  P1 what was acknowledged at quorum is there in the end, at its LSN;
+//!  P1 what was acknowledged at quorum is there in the end, at its LSN; what was acknowledged at local is in the log of
+//!     whoever leads later, unless another one took over in between;
 //!  P6 replicas hold the same;
 //!  P10 what was refused is nowhere, and nothing is there twice;
-//!  P7 there is one value for each LSN that anybody ever called committed.
+//!  P7 there is one value for each LSN that anybody ever called committed, or showed to a client as such.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use cairnlog_engine::{Lsn, Replica};
+use cairnlog_engine::{Epoch, Lsn, Replica};
 
+use crate::protocol::history::EPOCHS_MAX;
 use crate::protocol::node_id::NodeId;
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Broken(pub String);
+
+/// What one replica has acknowledged by itself.
+#[derive(Debug)]
+struct Local {
+    record: Vec<u8>,
+    incarnation: u128,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -24,6 +34,11 @@ pub(super) struct Checker {
     committed: BTreeMap<Lsn, Vec<u8>>,
     /// By LSN: what a client was told is stored.
     acknowledged: BTreeMap<Lsn, Vec<u8>>,
+    /// By LSN and epoch: what a client was told is durable on the leader, until it is committed or has left the log.
+    local: BTreeMap<(Lsn, Epoch), Local>,
+    local_count: u64,
+    /// Epochs that somebody has begun, by which directory.
+    led: BTreeSet<(Epoch, u128)>,
     /// Numbers of records of which a client was told that they are not in the log.
     refused: BTreeSet<u64>,
     /// Up to where a node of this life was looked at.
@@ -37,6 +52,10 @@ impl Checker {
 
     pub(super) fn acknowledged(&self) -> usize {
         self.acknowledged.len()
+    }
+
+    pub(super) fn local(&self) -> u64 {
+        self.local_count
     }
 
     /// A node calls everything below `lsn` committed.
@@ -59,6 +78,12 @@ impl Checker {
                 let text = format!("LSN {next} is committed twice: node {node} has another record");
                 return Err(Broken(text));
             }
+            let same =
+                self.local.range(all_at(next)).filter(|(_, local)| local.record == record.bytes());
+            let same: Vec<_> = same.map(|(at, _)| *at).collect();
+            for at in same {
+                self.local.remove(&at);
+            }
             next = next.next();
         }
         if next < end {
@@ -78,9 +103,75 @@ impl Checker {
         }
     }
 
+    /// A client is told that its record is durable on the leader of an epoch.
+    pub(super) fn handle_local(&mut self, at: (Lsn, Epoch), record: Vec<u8>, incarnation: u128) {
+        self.local_count += 1;
+        if self.committed.get(&at.0) != Some(&record) {
+            self.local.insert(at, Local { record, incarnation });
+        }
+    }
+
+    /// A node begins to lead: what a leader acknowledged by itself is in its log, or another one has led since.
+    pub(super) fn handle_leads(&mut self, node: NodeId, replica: &Replica) -> Result<(), Broken> {
+        let there = self.held(node, replica)?;
+        // Also those whose node lost power before it said so.
+        let begun = replica.epochs(EPOCHS_MAX);
+        let begun = begun.iter().map(|begun| (begun.epoch, begun.start.incarnation));
+        self.led.extend(begun);
+        let own = replica.identity().incarnation;
+        let led = replica.promised().epoch;
+        let missing = |lsn: &Lsn, local: &Local| there.get(lsn) != Some(&local.record);
+        // Where one is a seal quorum, two may begin the same epoch, and one that is lower than what another one leads.
+        let is_before =
+            |epoch: Epoch, local: &Local| epoch < led || (epoch == led && local.incarnation == own);
+        for ((lsn, epoch), local) in &self.local {
+            let mut later = self.led.range((*epoch, 0)..);
+            let is_taken_over = later.any(|(_, incarnation)| *incarnation != local.incarnation);
+            let is_lost = is_before(*epoch, local) && missing(lsn, local);
+            if is_lost && !is_taken_over {
+                let text = format!(
+                    "node {node} leads without LSN {lsn} of epoch {epoch}, which its leader had \
+                     acknowledged, and nobody took over"
+                );
+                return Err(Broken(text));
+            }
+        }
+        self.local.retain(|(lsn, epoch), local| !(is_before(*epoch, local) && missing(lsn, local)));
+        Ok(())
+    }
+
+    /// What the log of a node has at the LSNs that were acknowledged at local.
+    fn held(&self, node: NodeId, replica: &Replica) -> Result<BTreeMap<Lsn, Vec<u8>>, Broken> {
+        let mut there = BTreeMap::new();
+        let Some(((first, _), _)) = self.local.first_key_value() else { return Ok(there) };
+        let failed = |error| Broken(format!("node {node} leads, and does not read: {error}"));
+        let end = replica.log().durable_lsn();
+        for read in replica.log().iter(*first.min(&end)..end).map_err(failed)? {
+            let record = read.map_err(failed)?;
+            if self.local.range(all_at(record.lsn)).next().is_some() {
+                there.insert(record.lsn, record.bytes().to_vec());
+            }
+        }
+        Ok(there)
+    }
+
+    /// A client is shown a record as committed.
+    pub(super) fn handle_shown(
+        &mut self,
+        node: NodeId,
+        lsn: Lsn,
+        record: &[u8],
+    ) -> Result<(), Broken> {
+        let known = self.committed.entry(lsn).or_insert_with(|| record.to_vec());
+        if known != record {
+            return Err(Broken(format!("node {node} shows another record at LSN {lsn}")));
+        }
+        Ok(())
+    }
+
     /// A client is told that its record found no room.
-    pub(super) fn handle_refused(&mut self, numbers: impl IntoIterator<Item = u64>) {
-        self.refused.extend(numbers);
+    pub(super) fn handle_refused(&mut self, number: u64) {
+        self.refused.insert(number);
     }
 
     /// At the end, when every node lives and follows: `replica` has everything.
@@ -115,6 +206,11 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// Everything at one LSN, of whatever epoch.
+fn all_at(lsn: Lsn) -> Range<(Lsn, Epoch)> {
+    (lsn, Epoch::NONE)..(lsn.next(), Epoch::NONE)
 }
 
 /// Records of the simulated clients begin with a number that no other one has.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use cairnlog_engine::disk::sim::SimDisk;
 use cairnlog_engine::{LeaderId, OpenError, Place as LogPlace, Replica};
 
-use self::clients::Waiting;
+use self::clients::{Clients, Waiting};
 use self::driving::Lookup;
 use super::check::{Broken, Checker};
 use super::network::{Network, Weather};
@@ -59,6 +59,10 @@ pub struct Report {
     pub epochs: u64,
     /// Records whose clients were told that they are on a quorum.
     pub acknowledged: u64,
+    /// Records whose clients were told that they are durable on their leader.
+    pub local: u64,
+    /// Records that clients were shown as committed.
+    pub reads: u64,
     /// A number that follows from all that happened.
     pub trace: u64,
 }
@@ -71,6 +75,8 @@ impl Report {
         self.faults += other.faults;
         self.epochs += other.epochs;
         self.acknowledged += other.acknowledged;
+        self.local += other.local;
+        self.reads += other.reads;
         self.trace = self.trace.wrapping_add(other.trace);
     }
 }
@@ -123,6 +129,7 @@ enum Event {
         node: NodeId,
     },
     Append,
+    Read,
     Fault,
     Heal,
     /// Everything may have come to rest.
@@ -149,8 +156,8 @@ struct Live {
     inbox: VecDeque<(NodeId, u64, Message)>,
     /// Records of clients that wait, in the order of their LSNs.
     waiting: VecDeque<Waiting>,
-    /// Numbers of records that the log refused, of which the clients are told next.
-    refused: Vec<u64>,
+    /// Records that the log refused, of which the clients are told next.
+    refused: Vec<Waiting>,
     /// Until when it does nothing.
     paused_ms: u64,
     due_ms: Option<u64>,
@@ -186,7 +193,7 @@ pub struct World {
     /// Who is told what happens, line by line.
     listener: Option<fn(&str)>,
     next_life: u64,
-    next_record: u64,
+    clients: Clients,
     /// Between two faults there are at most so many milliseconds.
     fault_ms_max: u64,
     /// So often in a thousand times somebody is told to lead instead.
@@ -239,7 +246,7 @@ impl World {
             has_older_copies: false,
             listener: None,
             next_life: 1,
-            next_record: 1,
+            clients: Clients::default(),
             fault_ms_max,
             stand_per_mille,
             append_ms_max,
@@ -249,6 +256,7 @@ impl World {
             world.at(0, Event::Start { node: id });
         }
         world.at(500, Event::Append);
+        world.at(500, Event::Read);
         world.at(1000, Event::Fault);
         world.at(FAULTS_MS, Event::Heal);
         world.at(FAULTS_MS + AFTER_MS + REST_LOOK_MS, Event::Rest);
@@ -292,6 +300,7 @@ impl World {
         self.check_end()?;
         self.report.milliseconds = self.now_ms;
         self.report.acknowledged = self.checker.acknowledged() as u64;
+        self.report.local = self.checker.local();
         self.report.trace ^= self.random.number();
         Ok(self.report)
     }
@@ -337,6 +346,7 @@ impl World {
             Event::GiveUp { node, peer } => self.give_up(node, peer)?,
             Event::MakeRoom { node } => self.make_room(node),
             Event::Append => self.append()?,
+            Event::Read => self.read_as_client()?,
             Event::Fault => self.fault()?,
             Event::Heal => self.heal()?,
             Event::Rest => {}
@@ -536,10 +546,13 @@ impl World {
     }
 
     /// And nothing is missing.
-    fn check_end(&self) -> Result<(), Broken> {
+    fn check_end(&mut self) -> Result<(), Broken> {
         self.is_at_rest()?;
         for (id, place) in &self.places {
             let live = place.live.as_ref().expect("it is at rest");
+            if live.node.leads() {
+                self.checker.handle_leads(*id, live.storage.replica())?;
+            }
             self.checker.check_all(*id, live.storage.replica())?;
         }
         Ok(())
