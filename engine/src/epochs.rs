@@ -85,9 +85,13 @@ impl EpochHistory {
         }
     }
 
-    /// Forgets the epochs that ended before `first_lsn`.
-    pub(crate) fn trim(&mut self, first_lsn: Lsn) {
-        while self.started.get(1).is_some_and(|next| next.lsn <= first_lsn) {
+    /// Forgets the epochs that ended before `first_lsn` and began in front of the first segment kept: one without a
+    /// record, whose start is kept, has not ended before any.
+    pub(crate) fn trim(&mut self, first_lsn: Lsn, first_segment: u64) {
+        while let (Some(first), Some(next)) = (self.started.front(), self.started.get(1))
+            && first.segment < first_segment
+            && next.lsn <= first_lsn
+        {
             self.started.pop_front();
         }
     }
@@ -135,6 +139,20 @@ mod tests {
         history.list().iter().map(|started| started.epoch.get()).collect()
     }
 
+    /// An epoch may begin and end without a record, at the start of the log too.
+    #[test]
+    fn an_epoch_whose_start_is_kept_is_known() {
+        let mut history = EpochHistory::default();
+        for (epoch, lsn) in [(1, 1), (2, 1), (3, 5)] {
+            let (header, bytes) = batch(epoch, lsn);
+            history.note(&header, &bytes);
+        }
+        history.trim(Lsn::new(1), 1);
+        assert_eq!(epochs(&history), [1, 2, 3], "nothing was trimmed");
+        history.trim(Lsn::new(1), 2);
+        assert_eq!(epochs(&history), [2, 3], "the first record is of epoch 2");
+    }
+
     #[test]
     fn only_growing_epochs() {
         let mut history = EpochHistory::default();
@@ -143,7 +161,7 @@ mod tests {
             history.note(&header, &bytes);
         }
         assert_eq!(epochs(&history), [1, 3, 5, 7]);
-        history.trim(Lsn::new(8));
+        history.trim(Lsn::new(8), 2);
         assert_eq!(epochs(&history), [3, 5, 7], "record 8 is of epoch 3");
         let cut = Cut { lsn: Lsn::new(9), segment: 1, offset: 4096 * 9, epoch: Epoch::new(6) };
         let left = EpochHistory::of_table(None, history.list(), 2, cut);

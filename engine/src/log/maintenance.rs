@@ -348,7 +348,7 @@ impl Core {
             superblock.first_lsn = first_lsn;
             superblock.first_segment = first_segment;
         })?;
-        self.lock_epochs().trim(first_lsn);
+        self.lock_epochs().trim(first_lsn, first_segment);
         let removed = self.segments.remove_first();
         assert_eq!(removed.map(|s| s.number()), Some(segment.number()));
         let name = file_name(segment.number());

@@ -225,7 +225,7 @@ impl Examiner<'_> {
         let end_segment = first + self.found.segments_listed;
         let Superblock { cut, first_epoch, .. } = *self.superblock;
         self.found.epochs = EpochHistory::of_table(first_epoch, table.epochs, end_segment, cut);
-        self.found.epochs.trim(self.superblock.first_lsn);
+        self.found.epochs.trim(self.superblock.first_lsn, first);
     }
 
     /// Whoever only looks goes on, and reports it; an open that could not read says so, and so does a
