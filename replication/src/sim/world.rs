@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cairnlog_engine::disk::sim::SimDisk;
-use cairnlog_engine::{LeaderId, OpenError, Place as LogPlace, Replica};
+use cairnlog_engine::{BegunEpoch, LeaderId, OpenError, Place as LogPlace, Replica};
 
 use self::clients::{Clients, Waiting};
 use self::driving::Lookup;
@@ -566,7 +566,11 @@ fn brief(message: &Message) -> String {
             format!("Batches {stream} {after:?} to {end:?}, {} bytes", bytes.len())
         }
         Message::Hello { summary, .. } => {
-            format!("Hello {:?} {:?} {:?}", summary.promised, summary.end, summary.epochs.last())
+            let begun = |begun: &BegunEpoch| {
+                (begun.epoch.get(), begun.start.incarnation % 10_000, begun.after)
+            };
+            let epochs: Vec<_> = summary.epochs.iter().map(begun).collect();
+            format!("Hello {:?} {:?} {epochs:?}", summary.promised, summary.end)
         }
         other => format!("{other:?}"),
     }
