@@ -51,6 +51,10 @@ pub enum Fault {
     Checksum,
 }
 
+/// Nobody promises a later epoch: whoever stands next takes the one behind every epoch that it has heard of, and that
+/// has to be there.
+const PROMISE_MAX: Epoch = Epoch::new(u64::MAX / 2);
+
 /// The length of the frame whose first bytes these are, without those of the length itself.
 ///
 /// # Errors
@@ -257,6 +261,9 @@ fn encode_promise(e: &mut Encoder, promise: &Promise) {
 
 fn decode_promise(d: &mut Decoder<'_>) -> Result<Promise, Fault> {
     let epoch = Epoch::new(d.u64()?);
+    if epoch > PROMISE_MAX {
+        return Err(Fault::Field);
+    }
     let leader = LeaderId { node: d.u64()?, incarnation: d.u128()?, nonce: d.u128()? };
     Ok(Promise { epoch, leader })
 }
@@ -455,6 +462,18 @@ mod tests {
     }
 
     /// I3.
+    /// A node that believed it could never stand again.
+    #[test]
+    fn the_last_epoch_is_not_believed() {
+        let leader = LeaderId { node: 2, incarnation: 3, nonce: 4 };
+        let seal = |epoch| Message::Seal(Promise { epoch, leader });
+        let decoded = |message| decode(body(&encode(&message)));
+        assert_eq!(decoded(seal(PROMISE_MAX)), Ok(seal(PROMISE_MAX)));
+        for epoch in [PROMISE_MAX.next(), Epoch::new(u64::MAX)] {
+            assert_eq!(decoded(seal(epoch)), Err(Fault::Field));
+        }
+    }
+
     #[test]
     fn a_count_is_not_believed() {
         let hello = encode(&messages()[0]);
