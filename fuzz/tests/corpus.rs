@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use cairnlog_fuzz::{batch, frame, image, operations, producers, request, root};
+use cairnlog_fuzz::{batch, frame, image, operations, protocol, request, root};
 
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -58,4 +58,9 @@ fn recover_image() {
 #[test]
 fn engine_ops() {
     replay_as("engine_ops", operations::check);
+}
+
+#[test]
+fn protocol_ops() {
+    replay_as("protocol_ops", protocol::check);
 }
