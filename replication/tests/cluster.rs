@@ -2,8 +2,8 @@
 //! full or wiped, and a network that parts.
 //!
 //! `CAIRNLOG_SEEDS` says how many, `CAIRNLOG_SEED` names one to be run alone, `CAIRNLOG_TRACE=1` prints what happens
-//! in it, `CAIRNLOG_OLDER_COPIES=1` also puts directories back as they were before, which breaks promises yet. A
-//! failure names its seed. A run has one thread; several runs go on at once, and what is printed is the same for any
+//! in it, `CAIRNLOG_OLDER_COPIES=1` also puts directories back as they were before. A failure names its
+//! seed. A run has one thread; several runs go on at once, and what is printed is the same for any
 //! number of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -263,10 +263,8 @@ impl World {
         world
     }
 
-    /// Directories are also put back as they were some time before.
-    ///
-    /// Nobody notices yet that such a one has forgotten what it promised and acknowledged, so that promises are
-    /// broken: not part of the usual runs.
+    /// Directories are also put back as they were some time before: nodes that do not hold what others have shown against
+    /// them lose what they had acknowledged.
     #[must_use]
     pub fn with_older_copies(mut self) -> World {
         self.has_older_copies = true;
