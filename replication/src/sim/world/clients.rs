@@ -45,8 +45,6 @@ struct Wanted {
     record: Vec<u8>,
     /// The only LSN that it may get.
     expected_lsn: Option<Lsn>,
-    /// Whether it was appended before, and perhaps taken.
-    is_again: bool,
 }
 
 /// What clients remember.
@@ -135,7 +133,8 @@ impl World {
     /// A client hears that there was no room for its record, and does not want it any more.
     fn refuse(&mut self, wanted: &Wanted) {
         self.clients.expecting.take_if(|known| known.number == wanted.number);
-        if !wanted.is_again {
+        // What is wanted at one LSN may have been sent to another node as well, which took it.
+        if wanted.expected_lsn.is_none() {
             self.checker.handle_refused(wanted.number);
         }
     }
@@ -197,9 +196,8 @@ impl World {
         if let Some(before) = self.clients.expecting.take_if(|_| expects) {
             let is_past = before.expected_lsn < expected_lsn && !live.waits_for(before.number);
             if before.expected_lsn == expected_lsn {
-                let again = Wanted { is_again: true, ..before };
-                self.clients.expecting = Some(again.clone());
-                return again;
+                self.clients.expecting = Some(before.clone());
+                return before;
             }
             if !is_past {
                 // It may still be taken: the client asks again later.
@@ -211,7 +209,7 @@ impl World {
         let number = self.clients.last_number;
         let mut record = number.to_le_bytes().to_vec();
         record.resize(bytes, number.to_le_bytes()[0]);
-        let wanted = Wanted { number, record, expected_lsn, is_again: false };
+        let wanted = Wanted { number, record, expected_lsn };
         if expected_lsn.is_some() {
             self.clients.expecting = Some(wanted.clone());
         }
