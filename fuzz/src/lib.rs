@@ -7,6 +7,7 @@ pub mod batch;
 pub mod frame;
 pub mod image;
 pub mod operations;
+pub mod producers;
 pub mod protocol;
 pub mod request;
 pub mod root;

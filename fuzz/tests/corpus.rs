@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use cairnlog_fuzz::{batch, frame, image, operations, protocol, request, root};
+use cairnlog_fuzz::{batch, frame, image, operations, producers, protocol, request, root};
 
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

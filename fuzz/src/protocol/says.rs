@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use arbitrary::Arbitrary;
 use cairnlog_engine::{Epoch, LeaderId, Lsn, Place, Promise};
 use cairnlog_replication::protocol::history::Summary;
+use cairnlog_replication::protocol::lease::Heard;
 use cairnlog_replication::protocol::message::Message;
 use cairnlog_replication::protocol::node_id::NodeId;
 
@@ -18,7 +19,7 @@ pub(super) enum Says {
     Empty,
     Found,
     Seal(Whose),
-    Sealed { whose: Whose, has: Has },
+    Sealed { whose: Whose, has: Has, heard: Option<(u8, u8)> },
     Fetch { whose: Whose, from: Where },
     Stream { whose: Whose, stream: Stream, at: Where },
     Ready(Stream),
@@ -191,9 +192,14 @@ impl Says {
             Says::Empty => Message::Empty { configured: known.members.keys().copied().collect() },
             Says::Found => Message::Found { log_id: LOG_ID, lineage_id: LOG_ID },
             Says::Seal(whose) => Message::Seal(whose.promise(known)),
-            Says::Sealed { whose, has } => {
-                Message::Sealed { promised: whose.promise(known), summary: has.summary(known) }
-            }
+            Says::Sealed { whose, has, heard } => Message::Sealed {
+                promised: whose.promise(known),
+                summary: has.summary(known),
+                heard: heard.map(|(node, lease_ms)| Heard {
+                    leader: node_of(node),
+                    lease_ms: u64::from(lease_ms),
+                }),
+            },
             Says::Fetch { whose, from } => Message::Fetch {
                 promised: whose.promise(known),
                 from: position(&from.place(known)),

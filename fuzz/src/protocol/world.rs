@@ -51,9 +51,14 @@ pub(super) struct World {
     talks: BTreeMap<NodeId, Talk>,
     /// By their number.
     pieces: BTreeMap<u64, Taken>,
-    /// Ends of pieces that the disk took, and streams for which it was cut.
+    /// Ends of pieces that the disk took.
     taken: Vec<Place>,
-    cut: BTreeSet<u64>,
+    /// The stream that was offered last, for which a cut may be asked.
+    offered: (NodeId, u64),
+    /// By the number of a cut: for which stream of whom it was asked.
+    cutting: BTreeMap<u64, (NodeId, u64)>,
+    /// Streams for which the disk was cut, since they were offered last.
+    cut: BTreeSet<(NodeId, u64)>,
     /// What each peer has, by what it said of what was sent to it.
     has: BTreeMap<NodeId, Lsn>,
     /// The logs of members that promised what stands.
@@ -84,10 +89,11 @@ impl World {
             shown: BTreeMap::new(),
             window_bytes: WINDOW_BYTES,
             heartbeat_interval_ms: 50,
+            lease_ms: 250,
             standing_ms_max: 1000,
         };
         World {
-            node: Node::new(settings, &disk.summary()),
+            node: Node::new(settings, &disk.summary(), 0),
             disk,
             now_ms: 0,
             operations: VecDeque::new(),
@@ -95,6 +101,8 @@ impl World {
             talks: BTreeMap::new(),
             pieces: BTreeMap::new(),
             taken: Vec::new(),
+            offered: (OWN, 0),
+            cutting: BTreeMap::new(),
             cut: BTreeSet::new(),
             has: BTreeMap::new(),
             sealed: BTreeMap::new(),
@@ -181,6 +189,8 @@ impl World {
         match message {
             Message::Stream { stream, promised, at } => {
                 talk.offered.insert(*stream, *promised);
+                self.offered = (from, *stream);
+                self.cut.remove(&self.offered);
                 talk.inbound = (*stream, Some(*at));
             }
             Message::Batches { after, end, .. } => {
@@ -188,11 +198,11 @@ impl World {
                 self.pieces.insert(piece, Taken { after: *after, end: *end });
             }
             // An answer that was given twice counts as the lesser.
-            Message::Sealed { promised, summary } if is_member(summary) => {
-                if *promised == self.node.promised() {
-                    let rank = self.sealed.entry(from).or_insert(summary.rank());
-                    *rank = summary.rank().min(*rank);
-                }
+            Message::Sealed { promised, summary, .. }
+                if is_member(summary) && *promised == self.node.promised() =>
+            {
+                let rank = self.sealed.entry(from).or_insert(summary.rank());
+                *rank = summary.rank().min(*rank);
             }
             Message::Ready { stream } => {
                 if let Some((number, ends)) = &talk.outbound
@@ -225,13 +235,13 @@ impl World {
                 }
                 self.node.handle_promised(promise, &self.disk.summary());
             }
-            Some(Action::Cut { stream, at }) => {
+            Some(Action::Cut { number, at }) => {
                 let done = !refused && self.disk.cut(at);
                 if done {
-                    self.cut.insert(stream);
+                    self.cut.insert(self.cutting[&number]);
                     self.taken.push(at);
                 }
-                self.node.handle_cut(stream, done);
+                self.node.handle_cut(number, done);
             }
             Some(Action::Append { bytes }) => {
                 let number = bytes.first_chunk().map(|number| u64::from_le_bytes(*number));
@@ -243,13 +253,11 @@ impl World {
                     self.node.handle_durable(self.disk.durable(), &self.disk.summary());
                 }
             }
-            Some(Action::Begin(promise)) => {
-                if !refused && self.disk.begin(promise) {
-                    let mine = self.disk.summary();
-                    self.node.handle_began(self.now_ms, promise, &mine);
-                    self.node.handle_durable(self.disk.durable(), &mine);
-                    self.node.handle_more();
-                }
+            Some(Action::Begin(promise)) if !refused && self.disk.begin(promise) => {
+                let mine = self.disk.summary();
+                self.node.handle_began(self.now_ms, promise, &mine);
+                self.node.handle_durable(self.disk.durable(), &mine);
+                self.node.handle_more();
             }
             _ => {}
         }
@@ -258,8 +266,8 @@ impl World {
     /// The oldest lookup is answered, from the log as it is by now.
     fn answer(&mut self, fails: bool) {
         match self.lookups.pop_front() {
-            Some(Action::FindPlace { peer, at }) if !fails => {
-                self.node.handle_place(peer, at, self.disk.place_at(at));
+            Some(Action::FindPlace { peer, number, at }) if !fails => {
+                self.node.handle_place(peer, number, self.disk.place_at(at));
             }
             Some(Action::Read { peer, stream, from, .. }) if !fails => match self.disk.next(from) {
                 Some(end) => self.read(peer, stream, from, end),
@@ -306,7 +314,11 @@ impl World {
                     self.check_begin(promise);
                     self.operations.push_back(action);
                 }
-                Action::Promise(_) | Action::Cut { .. } => self.operations.push_back(action),
+                Action::Cut { number, .. } => {
+                    self.cutting.insert(number, self.offered);
+                    self.operations.push_back(action);
+                }
+                Action::Promise(_) => self.operations.push_back(action),
                 Action::FindPlace { .. } | Action::Read { .. } | Action::Note(_) => {
                     self.lookups.push_back(action);
                 }
@@ -329,7 +341,9 @@ impl World {
                 assert!(!is_sealed || promised == self.disk.promised, "R2: {message:?}");
                 assert!(!is_sealed || !is_stranger, "R2: {message:?} of a stranger");
             }
-            Message::Ready { stream } => assert!(self.cut.contains(&stream), "R5: {message:?}"),
+            Message::Ready { stream } => {
+                assert!(self.cut.contains(&(to, stream)), "R5: {message:?}");
+            }
             Message::Ack { durable, .. } => {
                 assert!(self.taken.contains(&durable), "R5: {message:?}");
                 assert!(position(&durable) <= position(&self.disk.durable()), "R5: {message:?}");

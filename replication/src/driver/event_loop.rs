@@ -84,7 +84,7 @@ pub enum Event {
     /// An operation has ended.
     Ended(Result<Done, StorageError>),
     /// A place was looked for.
-    Placed(NodeId, (u64, u64), Result<Option<Place>, StorageError>),
+    Placed(NodeId, u64, Result<Option<Place>, StorageError>),
     /// Segments were read.
     Read(ReadAsked, Result<Option<Piece>, StorageError>),
     /// This node is to lead; the answer is the epoch, or why it does not.
@@ -274,8 +274,8 @@ impl Driver {
             }
             Event::Moved => self.handle_moved()?,
             Event::Ended(ended) => self.handle_ended(ended?),
-            Event::Placed(peer, at, place) => match place {
-                Ok(place) => self.node.handle_place(peer, at, place),
+            Event::Placed(peer, number, place) => match place {
+                Ok(place) => self.node.handle_place(peer, number, place),
                 Err(_) => self.node.begin_again(peer, &self.mine),
             },
             Event::Read(asked, Ok(piece)) => self.handle_read(asked, piece),
@@ -368,9 +368,9 @@ impl Driver {
                 self.durable = self.mine.end;
                 self.node.handle_promised(promise, &self.mine);
             }
-            Done::Cut(stream, done) => {
+            Done::Cut(number, done) => {
                 self.durable = self.mine.end;
-                self.node.handle_cut(stream, done);
+                self.node.handle_cut(number, done);
             }
             // As far as that is by now: an older place must not come behind a newer one.
             Done::Durable(_) => self.note_durable(),
@@ -406,11 +406,13 @@ impl Driver {
                     }
                 }
                 Action::Promise(promise) => self.ask(Operation::Promise(promise))?,
-                Action::Cut { stream, at } => self.ask(Operation::Cut(stream, at))?,
+                Action::Cut { number, at } => self.ask(Operation::Cut(number, at))?,
                 Action::Append { bytes } => self.ask(Operation::Append(bytes))?,
                 Action::Begin(promise) => self.ask(Operation::Begin(promise))?,
                 Action::StopLeading => self.storage.replica().follow(),
-                Action::FindPlace { peer, at } => self.look_up(Lookup::Place(peer, at))?,
+                Action::FindPlace { peer, number, at } => {
+                    self.look_up(Lookup::Place(peer, number, at))?;
+                }
                 Action::Read { peer, stream, from, bytes_max, commit_lsn } => {
                     let asked = ReadAsked { peer, stream, from, bytes_max, commit_lsn };
                     self.read(asked)?;

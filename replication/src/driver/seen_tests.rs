@@ -6,6 +6,7 @@ use cairnlog_engine::format::batch::EpochStart;
 use cairnlog_engine::{BegunEpoch, LeaderId, Promise};
 
 use super::*;
+use crate::protocol::action::Action;
 use crate::protocol::history::Summary;
 use crate::protocol::message::Message;
 use crate::protocol::node::Settings;
@@ -64,8 +65,16 @@ fn leading(end: Place, theirs: Place) -> Node {
     node.handle_durable(end, &mine);
     let hello = summary(22, promise, theirs);
     say(&mut node, Message::Hello { summary: hello, asks: false }, &mine);
-    node.handle_place(node_id(2), (theirs.segment, theirs.offset), Some(theirs));
-    say(&mut node, Message::Ready { stream: 1 }, &mine);
+    let asked = std::iter::from_fn(|| node.poll_action()).find_map(|action| match action {
+        Action::FindPlace { number, .. } => Some(number),
+        _ => None,
+    });
+    node.handle_place(node_id(2), asked.expect("its place is looked for"), Some(theirs));
+    let offered = std::iter::from_fn(|| node.poll_action()).find_map(|action| match action {
+        Action::Send { message: Message::Stream { stream, .. }, .. } => Some(stream),
+        _ => None,
+    });
+    say(&mut node, Message::Ready { stream: offered.expect("it is offered") }, &mine);
     assert!(node.leads());
     node
 }

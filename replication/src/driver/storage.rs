@@ -22,7 +22,7 @@ use crate::protocol::shown::Notes;
 pub enum Operation {
     /// Make a promise durable, with everything that was appended before.
     Promise(Promise),
-    /// Give up what stands behind the place.
+    /// Give up what stands behind the place; with a number by which its end is known.
     Cut(u64, Place),
     /// Append pieces of another replica's log.
     Append(Vec<u8>),
@@ -39,7 +39,7 @@ pub enum Operation {
 pub enum Done {
     /// The promise is durable.
     Promised(Promise),
-    /// The log ends at the place where this stream begins; or it does not go through it, or must not be cut
+    /// By the cut with this number the log ends at its place; or it does not go through that, or must not be cut
     /// there.
     Cut(u64, bool),
     /// Everything up to here is durable.
@@ -168,10 +168,10 @@ impl Storage {
                 Err(PromiseError::Change(error)) => Err(error.into()),
                 Err(_) => Ok(Done::NotBegun),
             },
-            Operation::Cut(stream, at) => match self.replica.truncate_to(at) {
-                Ok(_) => Ok(Done::Cut(stream, true)),
+            Operation::Cut(number, at) => match self.replica.truncate_to(at) {
+                Ok(_) => Ok(Done::Cut(number, true)),
                 Err(error @ (ChangeError::Poisoned(_) | ChangeError::Closed)) => Err(error.into()),
-                Err(_) => Ok(Done::Cut(stream, false)),
+                Err(_) => Ok(Done::Cut(number, false)),
             },
             Operation::Append(bytes) => match self.replica.append_raw(&bytes) {
                 Ok(()) => Ok(Done::Durable(self.replica.durable_place())),

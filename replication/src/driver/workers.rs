@@ -35,7 +35,8 @@ pub struct ReadAsked {
 pub(super) enum Lookup {
     Note(Notes),
     Read(ReadAsked),
-    Place(NodeId, (u64, u64)),
+    /// For whom, the number of the question, and where.
+    Place(NodeId, u64, (u64, u64)),
 }
 
 pub(super) fn spawn_disk(
@@ -95,9 +96,9 @@ pub(super) fn spawn_catch_up(
                     let bytes_max = usize::try_from(asked.bytes_max).unwrap_or(usize::MAX);
                     Event::Read(asked, storage.read(asked.from, bytes_max))
                 }
-                Lookup::Place(peer, at) => {
+                Lookup::Place(peer, number, at) => {
                     let place = storage.replica().place_at(at);
-                    Event::Placed(peer, at, place.map_err(StorageError::from))
+                    Event::Placed(peer, number, place.map_err(StorageError::from))
                 }
             };
             if let Event::Read(_, Err(_)) | Event::Placed(_, _, Err(_)) = &found {

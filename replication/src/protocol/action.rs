@@ -23,8 +23,8 @@ pub enum Action {
     Promise(Promise),
     /// Give up what stands behind a place; then [`Node::handle_cut`](super::node::Node::handle_cut).
     Cut {
-        /// The stream that is to begin there.
-        stream: u64,
+        /// Tells its end from that of others.
+        number: u64,
         /// The place.
         at: Place,
     },
@@ -37,6 +37,8 @@ pub enum Action {
     FindPlace {
         /// For whom.
         peer: NodeId,
+        /// Tells its answer from others.
+        number: u64,
         /// Segment and offset.
         at: (u64, u64),
     },

@@ -7,7 +7,7 @@ use cairnlog_engine::{Lsn, Place, Promise};
 use super::action::{Action, Notice};
 use super::inbound::Inbound;
 use super::message::Message;
-use super::node::{Finding, Node, Role, Why};
+use super::node::{Node, Role, Why};
 use super::node_id::NodeId;
 use super::quorum::position;
 
@@ -46,17 +46,20 @@ impl Node {
             self.send(from, Message::Unready { stream });
             return;
         }
-        self.inbound = Some(Inbound::new(from, stream, promised, at));
-        self.act(Action::Cut { stream, at });
+        let number = self.next_number();
+        self.inbound = Some(Inbound::new((from, stream), promised, at, number));
+        self.act(Action::Cut { number, at });
     }
 
     /// What stood behind the start of a stream is given up, or could not be.
-    pub fn handle_cut(&mut self, stream: u64, done: bool) {
+    ///
+    /// A cut for a stream that was replaced is none for this one, whose number in its sender's count may be the same.
+    pub fn handle_cut(&mut self, number: u64, done: bool) {
         let Some(inbound) = &mut self.inbound else { return };
-        if inbound.stream != stream || inbound.is_receiving() {
+        if !inbound.waits_for(number) {
             return;
         }
-        let from = inbound.from;
+        let (from, stream) = (inbound.from, inbound.stream);
         if done {
             inbound.handle_cut();
             self.durable = inbound.at();
@@ -149,7 +152,7 @@ impl Node {
         let stands = self.promised();
         if promised == stands && promised.leader.node == from.get() {
             let until = Some(self.durable);
-            self.find_place(from, Finding { at, promised, until });
+            self.find_place(from, at, promised, until);
         } else {
             self.fence(from);
         }

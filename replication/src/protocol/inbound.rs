@@ -17,8 +17,8 @@ use super::node_id::NodeId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// What stands behind the start is being given up.
-    Cutting,
+    /// What stands behind the start is being given up, by the cut with this number.
+    Cutting(u64),
     Receiving,
 }
 
@@ -40,12 +40,18 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(from: NodeId, stream: u64, promised: Promise, at: Place) -> Inbound {
+    /// `cut` is the number of the cut in front of it.
+    pub(super) fn new(
+        (from, stream): (NodeId, u64),
+        promised: Promise,
+        at: Place,
+        cut: u64,
+    ) -> Inbound {
         Inbound {
             from,
             stream,
             promised,
-            state: State::Cutting,
+            state: State::Cutting(cut),
             at,
             taken: at,
             ends: VecDeque::new(),
@@ -55,8 +61,12 @@ impl Inbound {
 
     /// The log ends at the start of the stream now.
     pub(super) fn handle_cut(&mut self) {
-        assert_eq!(self.state, State::Cutting, "a stream is begun once");
+        assert!(!self.is_receiving(), "a stream is begun once");
         self.state = State::Receiving;
+    }
+
+    pub(super) fn waits_for(&self, cut: u64) -> bool {
+        self.state == State::Cutting(cut)
     }
 
     pub(super) fn is_receiving(&self) -> bool {
@@ -109,7 +119,8 @@ mod tests {
     #[test]
     fn only_what_continues() {
         let from = NodeId::new(1).expect("not 0");
-        let mut stream = Inbound::new(from, 1, Promise::default(), place(512));
+        let mut stream = Inbound::new((from, 1), Promise::default(), place(512), 7);
+        assert!(stream.waits_for(7) && !stream.waits_for(1));
         assert!(!stream.take((1, 512), place(1024)), "it is not cut yet");
         assert_eq!(stream.commit(Lsn::new(9999)), None);
         stream.handle_cut();

@@ -8,7 +8,7 @@ use super::action::{Action, Notice};
 use super::history::{Summary, common_place};
 use super::lease::Rounds;
 use super::message::Message;
-use super::node::{Finding, Node, Role};
+use super::node::{Node, Role};
 use super::node_id::NodeId;
 use super::quorum::{commit_place, position};
 
@@ -73,7 +73,7 @@ impl Node {
             return;
         };
         match common_place(mine, summary) {
-            Some(at) => self.find_place(peer, Finding { at, promised: promise, until: None }),
+            Some(at) => self.find_place(peer, at, promise, None),
             None => self.act(Action::Notice(Notice::TooFarBehind(peer))),
         }
     }

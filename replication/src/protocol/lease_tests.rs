@@ -95,8 +95,7 @@ fn a_lease_counts_from_the_heartbeat_that_a_quorum_heard() {
     for peer in [2, 3] {
         let hello = Message::Hello { summary: summary(peer, own), asks: false };
         first.handle_message(130, node(peer), hello, &mine);
-        first.handle_place(node(peer), (0, 0), Some(Place::START));
-        let stream = peer - 1;
+        let stream = offers(&mut first, node(peer));
         first.handle_message(130, node(peer), Message::Ready { stream }, &mine);
         first.handle_sent(node(peer), stream, Some((end, 512)));
         let ack = Message::Ack { stream, durable: end };
@@ -112,6 +111,20 @@ fn a_lease_counts_from_the_heartbeat_that_a_quorum_heard() {
     assert_eq!(first.confirmed_ms(160), Some(150));
     first.handle_message(170, node(5), Message::Fenced(promise(2, 5)), &mine);
     assert_eq!(first.confirmed_ms(170), None, "it does not lead");
+}
+
+/// A stream from the start of the log is offered to a peer that has nothing: its number.
+fn offers(first: &mut Node, peer: NodeId) -> u64 {
+    let number = actions(first).into_iter().rev().find_map(|action| match action {
+        Action::FindPlace { peer: asks, number, .. } if asks == peer => Some(number),
+        _ => None,
+    });
+    first.handle_place(peer, number.expect("its place is looked for"), Some(Place::START));
+    let stream = actions(first).into_iter().find_map(|action| match action {
+        Action::Send { message: Message::Stream { stream, .. }, .. } => Some(stream),
+        _ => None,
+    });
+    stream.expect("it is offered")
 }
 
 /// Begins, or when it will.

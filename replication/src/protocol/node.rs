@@ -87,9 +87,10 @@ pub(super) struct Peer {
 /// A stream that is to begin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Finding {
-    pub(super) at: (u64, u64),
-    pub(super) promised: Promise,
-    pub(super) until: Option<Place>,
+    number: u64,
+    at: (u64, u64),
+    promised: Promise,
+    until: Option<Place>,
 }
 
 /// See the module.
@@ -112,7 +113,7 @@ pub struct Node {
     pub(super) noting: Noting,
     /// The leader that was heard last, and until when it may hold a lease.
     pub(super) heard: Option<Heard>,
-    next_stream: u64,
+    last_number: u64,
     actions: VecDeque<Action>,
 }
 
@@ -133,7 +134,7 @@ impl Node {
             seen_epoch: mine.promised.epoch,
             durable: mine.end,
             commit_lsn: mine.commit_lsn,
-            next_stream: 1,
+            last_number: 0,
             actions: VecDeque::new(),
         };
         if let Some(leader) = NodeId::new(mine.promised.leader.node) {
@@ -403,10 +404,10 @@ impl Node {
     }
 
     /// Where a stream to a peer begins, if the log goes through the place that was asked for.
-    pub fn handle_place(&mut self, peer: NodeId, at: (u64, u64), place: Option<Place>) {
+    pub fn handle_place(&mut self, peer: NodeId, number: u64, place: Option<Place>) {
         let window_bytes = self.settings.window_bytes;
-        // An answer to what was asked before, perhaps on another connection, is none.
-        let asked = |finding: &mut Finding| finding.at == at;
+        // An answer to what was asked before, perhaps of a log that was cut since, is none.
+        let asked = |finding: &mut Finding| finding.number == number;
         let known = self.peers.get_mut(&peer);
         let Some(finding) = known.and_then(|peer| peer.finding.take_if(asked)) else { return };
         let Some(at) = place.filter(|at| (at.segment, at.offset) == finding.at) else {
@@ -416,19 +417,31 @@ impl Node {
         if finding.promised != self.promised {
             return;
         }
-        let stream = self.next_stream;
-        self.next_stream += 1;
+        let stream = self.next_number();
         let outbound = Outbound::new(stream, at, finding.until, window_bytes);
         self.peers.entry(peer).or_default().outbound = Some(outbound);
         self.send(peer, Message::Stream { stream, promised: finding.promised, at });
     }
 
     /// The log is to be looked at for a place at which a stream can begin.
-    pub(super) fn find_place(&mut self, peer: NodeId, finding: Finding) {
+    pub(super) fn find_place(
+        &mut self,
+        peer: NodeId,
+        at: (u64, u64),
+        promised: Promise,
+        until: Option<Place>,
+    ) {
+        let number = self.next_number();
         let known = self.peers.entry(peer).or_default();
         known.outbound = None;
-        known.finding = Some(finding);
-        self.act(Action::FindPlace { peer, at: finding.at });
+        known.finding = Some(Finding { number, at, promised, until });
+        self.act(Action::FindPlace { peer, number, at });
+    }
+
+    /// Numbers streams, cuts and lookups.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     fn handle_ready(&mut self, from: NodeId, stream: u64) {

@@ -82,15 +82,28 @@ fn finds(actions: &[Action]) -> Vec<(u64, u64)> {
     actions.iter().filter_map(at).collect()
 }
 
+/// The number of the question in it.
+fn asked(actions: &[Action]) -> u64 {
+    match actions {
+        [Action::FindPlace { number, .. }] => *number,
+        _ => panic!("{actions:?}"),
+    }
+}
+
 #[test]
 fn an_old_answer_is_none_to_a_new_question() {
     let mine = summary(11, place(4096));
     let mut node = leading(place(4096));
-    assert_eq!(finds(&hello(&mut node, place(1024), &mine)), [(1, 1024)]);
-    assert_eq!(finds(&hello(&mut node, place(2048), &mine)), [(1, 2048)]);
-    node.handle_place(node_id(2), (1, 1024), Some(place(1024)));
+    let first = asked(&hello(&mut node, place(1024), &mine));
+    let second = hello(&mut node, place(2048), &mine);
+    assert_eq!(finds(&second), [(1, 2048)]);
+    node.handle_place(node_id(2), first, Some(place(1024)));
     assert_eq!(actions(&mut node), []);
-    node.handle_place(node_id(2), (1, 2048), Some(place(2048)));
+    // The same question again: the log may have been cut, and have grown another way.
+    let third = asked(&hello(&mut node, place(2048), &mine));
+    node.handle_place(node_id(2), asked(&second), Some(place(2048)));
+    assert_eq!(actions(&mut node), []);
+    node.handle_place(node_id(2), third, Some(place(2048)));
     let streams = actions(&mut node);
     assert!(
         matches!(streams[..], [Action::Send { message: Message::Stream { at, .. }, .. }] if at == place(2048)),

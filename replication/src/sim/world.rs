@@ -384,7 +384,7 @@ impl World {
             standing_ms_max: 1000,
         };
         let mine = storage.summary();
-        let node = Node::new(settings, &mine);
+        let node = Node::new(settings, &mine, self.now_ms);
         let life = self.next_life;
         self.next_life += 1;
         self.checker.handle_restart(id);
@@ -441,6 +441,7 @@ impl World {
         }
         self.network.disconnect(node, peer);
         if let Some(live) = self.live(node) {
+            live.mine = live.storage.summary();
             live.mine = live.storage.summary();
             live.node.handle_disconnected(peer, &live.mine);
             self.act(node)?;

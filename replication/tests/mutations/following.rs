@@ -62,4 +62,13 @@ pub(super) const FOLLOWING: &[Mutation] = &[
         )],
         test: "unit::a_cut_may_be_refused",
     },
+    Mutation {
+        what: "a cut is that of any stream",
+        edits: &[(
+            "protocol/following.rs",
+            "if !inbound.waits_for(number) {",
+            "let _ = number;\n        if inbound.is_receiving() {",
+        )],
+        test: "unit::a_cut_for_an_earlier",
+    },
 ];

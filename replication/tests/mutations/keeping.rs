@@ -68,8 +68,8 @@ pub(super) const KEEPING: &[Mutation] = &[
         what: "a replica is ready before its cut is done",
         edits: &[(
             "protocol/following.rs",
-            "        self.inbound = Some(Inbound::new(from, stream, promised, at));\n",
-            "        let mut inbound = Inbound::new(from, stream, promised, at);\n        inbound.handle_cut();\n        self.inbound = Some(inbound);\n        self.send(from, Message::Ready { stream });\n",
+            "        self.inbound = Some(Inbound::new((from, stream), promised, at, number));\n",
+            "        let mut inbound = Inbound::new((from, stream), promised, at, number);\n        inbound.handle_cut();\n        self.inbound = Some(inbound);\n        self.send(from, Message::Ready { stream });\n",
         )],
         test: "unit::a_replica_is_ready_when",
     },
@@ -77,8 +77,8 @@ pub(super) const KEEPING: &[Mutation] = &[
         what: "a replica is ready though its cut was refused",
         edits: &[(
             "driver/storage.rs",
-            "Err(_) => Ok(Done::Cut(stream, false)),",
-            "Err(_) => Ok(Done::Cut(stream, true)),",
+            "Err(_) => Ok(Done::Cut(number, false)),",
+            "Err(_) => Ok(Done::Cut(number, true)),",
         )],
         test: "unit::what_is_committed_is_not_cut",
     },

@@ -35,6 +35,7 @@ pub(super) enum Lookup {
     Note(Notes),
     Place {
         peer: NodeId,
+        number: u64,
         at: (u64, u64),
     },
     Read(ReadAsked),
@@ -72,9 +73,9 @@ impl Live {
                 self.durable = self.mine.end;
                 self.node.handle_promised(promise, &self.mine);
             }
-            Done::Cut(stream, done) => {
+            Done::Cut(number, done) => {
                 self.durable = self.mine.end;
-                self.node.handle_cut(stream, done);
+                self.node.handle_cut(number, done);
             }
             Done::Durable(_) => self.note_durable(),
             Done::Refused => self.node.handle_append_failed(),
@@ -230,9 +231,9 @@ impl World {
                 self.report.faults += 1;
                 (peer, None)
             }
-            Lookup::Place { peer, at } => {
+            Lookup::Place { peer, number, at } => {
                 let found = live.storage.replica().place_at(at).ok();
-                (peer, found.map(|place| live.node.handle_place(peer, at, place)))
+                (peer, found.map(|place| live.node.handle_place(peer, number, place)))
             }
             Lookup::Read(asked) => {
                 let read = live.storage.read(asked.from, asked.bytes_max).ok();
@@ -297,7 +298,7 @@ impl World {
                     self.send(id, to, message);
                 }
                 Action::Promise(promise) => self.queue(id, Operation::Promise(promise)),
-                Action::Cut { stream, at } => self.queue(id, Operation::Cut(stream, at)),
+                Action::Cut { number, at } => self.queue(id, Operation::Cut(number, at)),
                 Action::Append { bytes } => self.queue(id, Operation::Append(bytes)),
                 Action::Begin(promise) => self.queue(id, Operation::Begin(promise)),
                 Action::StopLeading => {
@@ -305,7 +306,9 @@ impl World {
                     live.storage.replica().follow();
                     live.waiting.clear();
                 }
-                Action::FindPlace { peer, at } => self.look_up(id, Lookup::Place { peer, at }),
+                Action::FindPlace { peer, number, at } => {
+                    self.look_up(id, Lookup::Place { peer, number, at });
+                }
                 Action::Read { peer, stream, from, bytes_max, commit_lsn } => {
                     let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
                     self.read(id, ReadAsked { peer, stream, from, bytes_max, commit_lsn });
