@@ -65,6 +65,9 @@ pub struct ServerConfig {
     pub engine: Config,
     /// Between two heartbeats of a leader. Default: 100 ms.
     pub heartbeat_interval: Duration,
+    /// When nothing was committed for so long of what waits for a quorum, a leader acknowledges `quorum` and `all` at
+    /// `local`, and says so in each answer, until a quorum has all of it. Default: `None`, to wait for ever.
+    pub degrade_after: Option<Duration>,
     /// Bytes on their way to one follower. Default: 16 MiB.
     pub window_bytes: u64,
     /// Of the network, for the windows of connections. Default: 125 MB/s.
@@ -87,6 +90,7 @@ impl ServerConfig {
             tls_folder: None,
             engine: Config::default(),
             heartbeat_interval: Duration::from_millis(100),
+            degrade_after: None,
             window_bytes: 16 << 20,
             bandwidth_bytes_per_second: 125_000_000,
             round_trip: Duration::from_millis(20),
@@ -343,8 +347,11 @@ impl Shared {
             durable_lsn: stats.durable_lsn.get(),
             commit_lsn: opened.storage.replica().commit_lsn().get(),
             end_lsn: stats.end_lsn.get(),
-            degraded: false,
-            degraded_because: None,
+            degraded: seen.degraded,
+            degraded_because: seen.degraded.then(|| {
+                "too few followers keep up: `quorum` and `all` are acknowledged at `local`"
+                    .to_owned()
+            }),
             is_forming: !seen.is_made,
             is_live: works,
             is_ready: not_ready.is_none(),

@@ -119,3 +119,40 @@ async fn only_a_leader_that_is_heard_tells_all() {
     assert_eq!(read_all(folder.path(), &servers[0]).await.len(), 20, "what is known is shown");
     servers.pop().unwrap().shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_it_degrades_if_that_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut configs = cluster(folder.path(), 3);
+    for config in &mut configs {
+        config.degrade_after = Some(Duration::from_millis(300));
+    }
+    let mut servers = start_all(&configs).await;
+    until("the first one leads", || leader(&servers) == Some(0)).await;
+    let level = |answers: &[Response]| match answers {
+        [Response::Appended { ack, replicas, .. }] => (*ack, replicas.len()),
+        _ => panic!("{answers:?}"),
+    };
+    let answers = ask(folder.path(), &servers[0], append(Ack::Quorum, "one")).await;
+    assert_eq!(level(&answers).0, Ack::Quorum);
+    for _ in 0..2 {
+        servers.pop().unwrap().shutdown().await.unwrap();
+    }
+    for ack in [Ack::Quorum, Ack::All, Ack::Local] {
+        let answers = ask(folder.path(), &servers[0], append(ack, "alone")).await;
+        assert_eq!(level(&answers), (Ack::Local, 1));
+    }
+    let status = servers[0].status();
+    assert!(status.degraded && status.degraded_because.is_some(), "{status:?}");
+    assert_eq!(status.commit_lsn, 2, "nothing of that is committed");
+    for config in &configs[1..] {
+        servers.push(Arc::new(Server::start(config.clone()).await.unwrap()));
+    }
+    until("it is over", || !servers[0].status().degraded).await;
+    assert!(servers[0].status().commit_lsn >= 5, "the backlog came first");
+    let answers = ask(folder.path(), &servers[0], append(Ack::Quorum, "more")).await;
+    assert_eq!(level(&answers).0, Ack::Quorum);
+    for server in servers {
+        server.shutdown().await.unwrap();
+    }
+}

@@ -3,12 +3,13 @@
 //! Owns its flags, how peers are written, and what the addresses are when nobody says. A file (see `file`)
 //! may say whatever a flag can.
 //!
-//! Bounds: [`PEERS_MAX`] peers, [`ADDRESSES_MAX`] addresses of each.
+//! Bounds: [`MEMBERS_MAX`] nodes, [`ADDRESSES_MAX`] addresses of each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cairnlog_replication::protocol::node_id::NodeId;
+use cairnlog_replication::wire::frame::MEMBERS_MAX;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::limits::Limits;
@@ -17,7 +18,6 @@ use super::values::{Switch, parse_bytes};
 use crate::exit::{Exit, Failure};
 
 const LISTEN: &str = "127.0.0.1:7400";
-const PEERS_MAX: usize = 64;
 const ADDRESSES_MAX: usize = 16;
 
 /// Hold a log for clients, alone or as one of several nodes that replicate it.
@@ -78,6 +78,12 @@ pub(crate) struct Network {
     #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..=60_000),
           env = "CAIRNLOG_HEARTBEAT_MS")]
     pub(crate) heartbeat_ms: Option<u64>,
+    /// When no quorum has acknowledged anything for so long, acknowledge `quorum` and `all` at `local`, and say so
+    /// in every answer, until a quorum has caught up. What was acknowledged so is lost if another node takes over
+    /// meanwhile. [default: wait for the quorum]
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..),
+          env = "CAIRNLOG_DEGRADE_AFTER_MS")]
+    pub(crate) degrade_after_ms: Option<u64>,
     /// On the way to a follower at most; beyond it, it is served from the disk.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, env = "CAIRNLOG_WINDOW_BYTES")]
     pub(crate) window_bytes: Option<u64>,
@@ -119,8 +125,8 @@ impl ServeArgs {
 
     /// All nodes, this one among them; empty when it is alone.
     pub(crate) fn members(&self) -> Result<BTreeMap<NodeId, Vec<String>>, Failure> {
-        if self.peers.len() > PEERS_MAX {
-            return Err(refused(format!("more than {PEERS_MAX} peers")));
+        if self.peers.len() > MEMBERS_MAX {
+            return Err(refused(format!("more than {MEMBERS_MAX} nodes")));
         }
         let mut members = BTreeMap::new();
         for peer in &self.peers {

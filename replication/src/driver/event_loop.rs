@@ -105,6 +105,8 @@ pub struct Setup {
     pub segment_bytes: u64,
     /// A replica that has made no progress for so long is not in service.
     pub out_of_service_ms: u64,
+    /// When nothing was committed for so long of what waits for it, `local` has to do; `None` to wait for ever.
+    pub degrade_after_ms: Option<u64>,
 }
 
 /// A loop that runs, for others.
@@ -180,7 +182,8 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
     let (lookups, looked) = channel();
     let (levels, published) = watch::channel(Levels::default());
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let Setup { settings, storage, configured, segment_bytes, out_of_service_ms } = setup;
+    let Setup { settings, storage, configured, segment_bytes, .. } = setup;
+    let snapshot = Snapshot::new(segment_bytes, setup.out_of_service_ms, setup.degrade_after_ms);
     let moved = Arc::new(AtomicBool::new(false));
     let (flag, woken) = (Arc::clone(&moved), events.clone());
     storage.replica().notify(Box::new(move || {
@@ -204,7 +207,7 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
         moved,
         levels,
         seen: Arc::clone(&seen),
-        snapshot: Snapshot::new(segment_bytes, out_of_service_ms),
+        snapshot,
         configured,
         standing: None,
         succession: Succession::new(own),

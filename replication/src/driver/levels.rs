@@ -24,6 +24,9 @@ pub struct Levels {
     ///
     /// [`Node::confirmed_ms`]: crate::protocol::node::Node::confirmed_ms
     pub confirmed_ms: Option<u64>,
+    /// Whether what is durable here is acknowledged at `local` though more was asked for, because too few followers
+    /// keep up, and the operator wants that rather than to wait.
+    pub degraded: bool,
     /// Below which LSN each replica that counts has them, this one included.
     pub replicas: Arc<[(NodeId, Lsn)]>,
 }

@@ -47,6 +47,8 @@ pub struct Seen {
     pub heard_ms: Option<u64>,
     /// The followers of a leader.
     pub followers: Vec<SeenPeer>,
+    /// Whether records are acknowledged at `local`, for too few followers keep up.
+    pub degraded: bool,
     /// Who is connected.
     pub connected: Vec<NodeId>,
     /// Whether the members of the cluster are known.
@@ -64,6 +66,7 @@ impl Default for Seen {
             epoch: Epoch::NONE,
             heard_ms: None,
             followers: Vec::new(),
+            degraded: false,
             connected: Vec::new(),
             is_made: false,
             notices: Vec::new(),
@@ -81,7 +84,50 @@ pub(super) struct Snapshot {
     heard_ms: Option<u64>,
     /// Of every other member, while this node leads.
     progress: BTreeMap<NodeId, Progress>,
+    degrading: Degrading,
     notices: BTreeMap<&'static str, u64>,
+}
+
+/// Whether records are acknowledged without a quorum, because none keeps up.
+#[derive(Debug, Default)]
+struct Degrading {
+    /// So long nothing may be committed of what waits for it; `None` for ever.
+    after_ms: Option<u64>,
+    commit_lsn: Lsn,
+    /// When something was committed, or what waits began to wait.
+    moved_ms: u64,
+    was_level: bool,
+    /// Below it everything has to be committed before a quorum is waited for again.
+    until: Option<Lsn>,
+}
+
+impl Degrading {
+    /// Says whether it begins.
+    fn note(&mut self, (commit_lsn, durable_lsn): (Lsn, Lsn), now_ms: u64) -> bool {
+        let (moved, is_level) = (commit_lsn > self.commit_lsn, commit_lsn >= durable_lsn);
+        let was_level = std::mem::replace(&mut self.was_level, is_level);
+        self.commit_lsn = commit_lsn;
+        if moved || was_level {
+            self.moved_ms = now_ms;
+        }
+        match self.until {
+            Some(until) if commit_lsn >= until => self.until = None,
+            Some(_) if moved => {}
+            Some(_) => self.until = Some(durable_lsn),
+            None => {
+                let waits_ms = now_ms.saturating_sub(self.moved_ms);
+                if self.after_ms.is_some_and(|after_ms| !is_level && waits_ms >= after_ms) {
+                    self.until = Some(durable_lsn);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn stop(&mut self, now_ms: u64) {
+        (self.until, self.moved_ms) = (None, now_ms);
+    }
 }
 
 /// What a member has acknowledged.
@@ -101,12 +147,17 @@ impl Progress {
 }
 
 impl Snapshot {
-    pub(super) fn new(segment_bytes: u64, out_of_service_ms: u64) -> Snapshot {
+    pub(super) fn new(
+        segment_bytes: u64,
+        out_of_service_ms: u64,
+        degrade_after_ms: Option<u64>,
+    ) -> Snapshot {
         Snapshot {
             segment_bytes,
             out_of_service_ms,
             heard_ms: None,
             progress: BTreeMap::new(),
+            degrading: Degrading { after_ms: degrade_after_ms, ..Degrading::default() },
             notices: BTreeMap::new(),
         }
     }
@@ -138,6 +189,7 @@ impl Snapshot {
     ) -> Levels {
         let Some(led) = node.led_epoch() else {
             self.progress.clear();
+            self.degrading.stop(now_ms);
             return Levels { durable_lsn: durable.lsn, commit_lsn, ..Levels::default() };
         };
         // Whoever was not heard yet is waited for as long as one that has stopped.
@@ -161,11 +213,15 @@ impl Snapshot {
             progress.acked = acked;
             replicas.push((peer.node, acked.lsn));
         }
+        if self.degrading.note((commit_lsn, durable.lsn), now_ms) {
+            *self.notices.entry("degraded_total").or_default() += 1;
+        }
         let in_service = self.progress.values();
         let in_service = in_service.filter(|p| p.is_in_service(now_ms, self.out_of_service_ms));
         let all_lsn = in_service.map(|progress| progress.acked.lsn).fold(commit_lsn, Lsn::min);
         Levels {
             led: Some(led),
+            degraded: self.degrading.until.is_some(),
             confirmed_ms: node.confirmed_ms(now_ms),
             durable_lsn: durable.lsn,
             commit_lsn,
@@ -191,6 +247,7 @@ impl Snapshot {
             epoch: node.promised().epoch,
             heard_ms: self.heard_ms.map(|at_ms| now_ms.saturating_sub(at_ms)),
             followers: self.progress.iter().map(follower).collect(),
+            degraded: self.degrading.until.is_some(),
             connected,
             is_made: node.is_made(),
             notices: self.notices.iter().map(|(name, count)| (*name, *count)).collect(),

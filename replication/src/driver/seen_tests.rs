@@ -83,7 +83,7 @@ fn leading(end: Place, theirs: Place) -> Node {
 fn all_waits_for_who_was_not_heard_until_it_is_out_of_service() {
     let end = place(1, 8192, 9);
     let node = leading(end, end);
-    let mut snapshot = Snapshot::new(SEGMENT_BYTES, OUT_OF_SERVICE_MS);
+    let mut snapshot = Snapshot::new(SEGMENT_BYTES, OUT_OF_SERVICE_MS, None);
     let all = |snapshot: &mut Snapshot, now_ms| {
         snapshot.levels(&node, (node_id(1), end), end.lsn, now_ms).all_lsn
     };
@@ -102,11 +102,36 @@ fn all_waits_for_who_was_not_heard_until_it_is_out_of_service() {
 fn a_follower_that_makes_progress_is_behind_all_the_same() {
     let (end, theirs) = (place(3, 8192, 90), place(1, 4096, 5));
     let node = leading(end, theirs);
-    let mut snapshot = Snapshot::new(SEGMENT_BYTES, OUT_OF_SERVICE_MS);
+    let mut snapshot = Snapshot::new(SEGMENT_BYTES, OUT_OF_SERVICE_MS, None);
     snapshot.levels(&node, (node_id(1), end), theirs.lsn, 0);
     let seen = snapshot.seen(&node, 700, end);
     let follower = seen.followers[0];
     assert_eq!((follower.node, follower.durable_lsn), (node_id(2), theirs.lsn));
     assert_eq!((follower.behind_ms, follower.in_service), (700, true));
     assert_eq!(follower.behind_bytes, 2 * SEGMENT_BYTES + 4096);
+}
+
+#[test]
+fn without_a_quorum_local_does_after_a_while() {
+    const AFTER_MS: u64 = 500;
+    let (end, theirs) = (place(1, 8192, 9), place(1, 4096, 5));
+    let node = leading(end, theirs);
+    let mut snapshot = Snapshot::new(SEGMENT_BYTES, OUT_OF_SERVICE_MS, Some(AFTER_MS));
+    let mut degraded = |durable: u64, commit: u64, now_ms| {
+        let durable = place(1, 8192, durable);
+        snapshot.levels(&node, (node_id(1), durable), Lsn::new(commit), now_ms).degraded
+    };
+    assert!(!degraded(9, 9, 1000), "all is committed");
+    assert!(!degraded(20, 9, 2000), "for how long it waits is counted from here");
+    assert!(!degraded(20, 12, 2400));
+    assert!(!degraded(30, 12, 2400 + AFTER_MS - 1));
+    assert!(degraded(30, 12, 2400 + AFTER_MS));
+    assert!(degraded(40, 12, 9000), "as long as nothing is committed");
+    assert!(degraded(50, 20, 9010), "the backlog comes first");
+    assert!(degraded(60, 39, 9020));
+    assert!(!degraded(70, 40, 9030), "what waited when the quorum came back is committed");
+    assert!(!degraded(70, 40, 9030 + AFTER_MS - 1));
+    assert!(degraded(70, 40, 9030 + AFTER_MS));
+    let counted = snapshot.seen(&node, 9999, end).notices;
+    assert_eq!(counted, [("degraded_total", 2)]);
 }

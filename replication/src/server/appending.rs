@@ -236,13 +236,14 @@ pub(super) async fn reached(
         Ack::Quorum => levels.commit_lsn >= end && levels.durable_lsn >= end,
         Ack::All => levels.all_lsn >= end,
     };
+    let degraded = |levels: &Levels| levels.degraded && levels.durable_lsn >= end;
     let ended = |levels: &Levels| levels.led != Some(*epoch);
-    let waited = levels.wait_for(|levels| ended(levels) || there(levels)).await;
-    let replicas = match waited {
+    let waited = levels.wait_for(|levels| ended(levels) || there(levels) || degraded(levels)).await;
+    let (ack, replicas) = match waited {
         Ok(levels) if !ended(&levels) => match ack {
-            Ack::Buffered => Vec::new(),
-            Ack::Local => vec![own],
-            Ack::Quorum | Ack::All => levels.having(end),
+            Ack::Buffered => (Ack::Buffered, Vec::new()),
+            Ack::Quorum | Ack::All if there(&levels) => (*ack, levels.having(end)),
+            _ => (Ack::Local, vec![own]),
         },
         Ok(_) => {
             let text =
@@ -254,5 +255,5 @@ pub(super) async fn reached(
             return Response::Failed(failure(Outcome::Unknown, Reason::Storage, text));
         }
     };
-    Response::Appended { lsns: lsns.clone(), epoch: *epoch, ack: *ack, replicas }
+    Response::Appended { lsns: lsns.clone(), epoch: *epoch, ack, replicas }
 }

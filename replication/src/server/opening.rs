@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use cairnlog_engine::{Config, LeaderId, OpenError, Replica};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -125,8 +126,7 @@ impl Opening {
             incarnation: identity.incarnation,
             nonce: identity.nonce,
         };
-        let heartbeat_interval_ms = u64::try_from(config.heartbeat_interval.as_millis());
-        let heartbeat_interval_ms = heartbeat_interval_ms.unwrap_or(u64::MAX).max(1);
+        let heartbeat_interval_ms = in_ms(config.heartbeat_interval).max(1);
         let settings = Settings {
             node: config.node,
             leader,
@@ -145,6 +145,7 @@ impl Opening {
             configured,
             segment_bytes: config.engine.segment_bytes,
             out_of_service_ms: OUT_OF_SERVICE_MS,
+            degrade_after_ms: config.degrade_after.map(in_ms),
         };
         let (handle, thread) = start(setup)?;
         *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
@@ -176,6 +177,10 @@ impl Opening {
             let _ = failing.send(ended).await;
         });
     }
+}
+
+fn in_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn random() -> Result<u128, ServerError> {

@@ -22,6 +22,7 @@ pub(super) fn of(args: &ServeArgs) -> Result<ServerConfig, Failure> {
     if let Some(ms) = network.heartbeat_ms {
         config.heartbeat_interval = Duration::from_millis(ms);
     }
+    config.degrade_after = network.degrade_after_ms.map(Duration::from_millis);
     if let Some(bytes) = network.window_bytes {
         config.window_bytes = bytes;
     }
