@@ -322,9 +322,8 @@ impl Writer {
         let runs = open.runs.len() * ProducerRun::BYTES;
         let payload = self.buffer.open_bytes() - HEADER_BYTES + runs;
         let length = batch_bytes(payload, block);
-        self.time_ms = self.time_ms.max(now_ms);
-        self.start_epoch(base_lsn)?;
-        let place = self.place(length, base_lsn)?;
+        self.start_epoch(base_lsn, now_ms)?;
+        let place = self.place(length, base_lsn, now_ms)?;
         let open = self.open.take().expect("looked at above");
         for run in &open.runs {
             self.buffer.push(&run.encode());
@@ -347,11 +346,11 @@ impl Writer {
     }
 
     /// Puts the epoch start in front of the first batch of this life.
-    fn start_epoch(&mut self, base_lsn: Lsn) -> Result<(), NoSegment> {
+    fn start_epoch(&mut self, base_lsn: Lsn, now_ms: u64) -> Result<(), NoSegment> {
         let Some(epoch_start) = self.epoch_start else { return Ok(()) };
         let block = to_usize(u64::from(self.limits.block_bytes));
         let length = batch_bytes(EpochStart::BYTES, block);
-        let place = self.place(length, base_lsn)?;
+        let place = self.place(length, base_lsn, now_ms)?;
         let mut buffer = Appendable::alone(length);
         buffer.pad_to(HEADER_BYTES);
         buffer.push(&epoch_start.encode());
@@ -414,8 +413,7 @@ impl Writer {
         assert!(!self.leads && !self.has_pending(), "whoever begins to lead has stopped to follow");
         assert!(epoch > self.last_epoch, "an epoch is never resumed");
         (self.epoch, self.epoch_start) = (epoch, Some(start));
-        self.time_ms = self.time_ms.max(now_ms);
-        self.start_epoch(self.end_lsn)?;
+        self.start_epoch(self.end_lsn, now_ms)?;
         self.ready.back_mut().expect("added above").commit = Some(Arc::clone(commit));
         self.leads = true;
         Ok(())

@@ -14,19 +14,24 @@ use crate::wal::place::Place;
 use crate::wal::steps::{ActiveSegment, Content, NoSegment, PreparedSegment};
 
 impl Writer {
-    /// The place for `length` bytes: in the current segment, or else in the next, which is then rolled
-    /// to.
+    /// The place for a batch of `length` bytes: in the current segment, or else in the next, which is then rolled
+    /// to. The clock moves with what is placed, not with what was to be: batches of another leader that are not later
+    /// may come in its place.
     pub(super) fn place(
         &mut self,
         length: usize,
         base_lsn: Lsn,
+        now_ms: u64,
     ) -> Result<ActiveSegment, NoSegment> {
         let fits = |segment: &ActiveSegment| segment.offset + to_u64(length) <= segment.data_end;
-        if !self.segment.as_ref().is_some_and(fits) {
+        let next = if self.segment.as_ref().is_some_and(fits) {
+            None
+        } else {
             let wanted = |next: &mut PreparedSegment| next.bytes == self.limits.segment_bytes;
-            let Some(next) = self.next_segment.take_if(wanted) else {
-                return Err(NoSegment);
-            };
+            Some(self.next_segment.take_if(wanted).ok_or(NoSegment)?)
+        };
+        self.time_ms = self.time_ms.max(now_ms);
+        if let Some(next) = next {
             let header = self.next_header(next.number, base_lsn);
             self.roll(next, header);
         }
