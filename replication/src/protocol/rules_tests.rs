@@ -122,6 +122,7 @@ fn standing() -> (Node, Summary) {
     (first, mine)
 }
 
+/// K5.
 #[test]
 fn only_members_seal() {
     let (mut first, mine) = standing();
@@ -135,6 +136,7 @@ fn only_members_seal() {
     assert!(begins(&actions(&mut first)));
 }
 
+/// K5.
 #[test]
 fn a_stranger_promises_nothing() {
     let mine = summary(STRANGE, Promise::default(), Place::START);
