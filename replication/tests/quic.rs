@@ -134,6 +134,7 @@ fn every_message() -> Vec<Message> {
         first_lsn: Lsn::new(5),
         commit_lsn: Lsn::new(6),
         members: BTreeMap::new(),
+        shown: BTreeMap::new(),
     };
     vec![
         Message::Hello { summary: summary.clone(), asks: true },

@@ -79,6 +79,7 @@ impl Disk {
             first_lsn: Lsn::FIRST,
             commit_lsn: self.commit_lsn,
             members: self.members.clone(),
+            shown: BTreeMap::new(),
         }
     }
 

@@ -163,6 +163,7 @@ impl Has {
             first_lsn: Lsn::FIRST,
             commit_lsn: Lsn::NONE,
             members: known.members.clone(),
+            shown: BTreeMap::new(),
         }
     }
 }
@@ -196,7 +197,7 @@ impl Says {
                 promised: whose.promise(known),
                 summary: has.summary(known),
                 heard: heard.map(|(node, lease_ms)| Heard {
-                    leader: node_of(node),
+                    leader: Some(node_of(node)),
                     lease_ms: u64::from(lease_ms),
                 }),
             },

@@ -11,15 +11,13 @@
 //! Bounds: as many members as the cell has room for, which is more than
 //! [`MEMBERS_MAX`](crate::wire::frame::MEMBERS_MAX).                         test `the_largest_cluster_fits`
 
-use cairnlog_engine::Epoch;
-
 use crate::protocol::node_id::NodeId;
 use crate::protocol::shown::{Notes, Shown};
 use crate::wire::bytes::{Decoder, Encoder};
-use crate::wire::frame::Fault;
+use crate::wire::frame::{Fault, SHOWN_BYTES, decode_shown, encode_shown};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"CLnt");
-const MEMBER_BYTES: usize = 80;
+const MEMBER_BYTES: usize = 24 + SHOWN_BYTES;
 
 /// Notes as a cell.
 #[must_use]
@@ -31,12 +29,7 @@ pub fn encode(notes: &Notes) -> Vec<u8> {
         let shown = notes.shown.get(node).copied().unwrap_or_default();
         e.u64(node.get());
         e.u128(*incarnation);
-        e.u64(shown.start_counter);
-        e.u128(shown.nonce);
-        e.u64(shown.promised.get());
-        e.u64(shown.acked_epoch.get());
-        e.u64(shown.acked.0);
-        e.u64(shown.acked.1);
+        encode_shown(&mut e, &shown);
     }
     e.0
 }
@@ -62,13 +55,7 @@ fn decode_all(cell: &[u8]) -> Result<Notes, Fault> {
         if notes.members.insert(node, d.u128()?).is_some() {
             return Err(Fault::Field);
         }
-        let shown = Shown {
-            start_counter: d.u64()?,
-            nonce: d.u128()?,
-            promised: Epoch::new(d.u64()?),
-            acked_epoch: Epoch::new(d.u64()?),
-            acked: (d.u64()?, d.u64()?),
-        };
+        let shown = decode_shown(&mut d)?;
         if shown != Shown::default() {
             notes.shown.insert(node, shown);
         }
@@ -78,6 +65,8 @@ fn decode_all(cell: &[u8]) -> Result<Notes, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use cairnlog_engine::Epoch;
+
     use super::*;
     use crate::wire::frame::MEMBERS_MAX;
 

@@ -7,6 +7,7 @@
 //!  G1. Operations are carried out in the order in which the node asked for them: whatever was appended before a
 //!      promise is durable with it.            `no_promise_is_broken` in tests/cluster.rs
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cairnlog_engine::{
@@ -134,6 +135,7 @@ impl Storage {
             first_lsn: self.replica.log().first_lsn(),
             commit_lsn: self.replica.commit_lsn(),
             members: members.unwrap_or_default(),
+            shown: BTreeMap::new(),
         }
     }
 

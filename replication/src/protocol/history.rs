@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use cairnlog_engine::{BegunEpoch, Epoch, Lsn, Place, Promise};
 
 use super::node_id::NodeId;
+use super::shown::Shown;
 
 /// Epochs in a summary, the newest of the log.
 pub const EPOCHS_MAX: usize = 1024;
@@ -45,6 +46,8 @@ pub struct Summary {
     pub commit_lsn: Lsn,
     /// The replicas that count, by their directories; empty before the cluster is made. See `NO_DIRECTORY`.
     pub members: BTreeMap<NodeId, u128>,
+    /// What these have shown, as far as this replica knows; the node says so of its own accord.
+    pub shown: BTreeMap<NodeId, Shown>,
 }
 
 impl Summary {
@@ -63,6 +66,7 @@ impl Summary {
             first_lsn: Lsn::FIRST,
             commit_lsn: Lsn::NONE,
             members: BTreeMap::new(),
+            shown: BTreeMap::new(),
         }
     }
 

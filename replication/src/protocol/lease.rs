@@ -5,7 +5,7 @@
 //! and a candidate begins its epoch only after that; unless that leader has sealed too, which ends its lease at once.
 //!
 //! A commit quorum and a seal quorum have a replica in common: it is the old leader, or one that heard its heartbeat after
-//! that was sent. What it heard it forgets by a restart, so it starts as if it had just heard whom it has promised to.
+//! that was sent. What it heard it forgets by a restart, so it starts as if it had just heard somebody.
 //!
 //! Invariants
 //!  E1. While a leader holds a lease nobody else begins an epoch, if no clock runs faster than another by more than
@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cairnlog_engine::Epoch;
 
+use super::history::Summary;
 use super::node::{Node, Role};
 use super::node_id::NodeId;
 use super::quorum::commit_quorum;
@@ -29,8 +30,8 @@ const ROUNDS_MAX: usize = 64;
 /// A leader that was heard, and until when it may hold a lease, by the clock of whoever remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// The leader.
-    pub leader: NodeId,
+    /// The leader; `None` when it may have been anybody.
+    pub leader: Option<NodeId>,
     /// Until when, or for how long.
     pub lease_ms: u64,
 }
@@ -109,7 +110,18 @@ impl Node {
     /// Its lease is at least as old as what was heard.
     pub(super) fn hear(&mut self, leader: NodeId, now_ms: u64) {
         let lease_ms = now_ms + self.guard_ms();
-        self.heard = Some(Heard { leader, lease_ms });
+        self.heard = Some(Heard { leader: Some(leader), lease_ms });
+    }
+
+    /// What it heard before it restarted it has forgotten. When the epoch that it has promised has begun in its log, every
+    /// lease before that was over then.
+    pub(super) fn restart(&mut self, mine: &Summary, now_ms: u64) {
+        if mine.promised.epoch == Epoch::NONE || self.settings.members.len() == 1 {
+            return;
+        }
+        let has_begun = mine.end.epoch == mine.promised.epoch;
+        let leader = NodeId::new(mine.promised.leader.node).filter(|_| has_begun);
+        self.heard = Some(Heard { leader, lease_ms: now_ms + self.guard_ms() });
     }
 
     /// For how long a leader that was heard may still hold a lease.

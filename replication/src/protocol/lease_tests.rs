@@ -136,7 +136,7 @@ fn begins(node: &mut Node, own: Promise) -> Result<(), Option<u64>> {
 #[test]
 fn nobody_begins_while_somebody_may_hold_a_lease() {
     let (mut second, own, mine) = candidate(2, 1000);
-    let heard = |lease_ms| Some(Heard { leader: node(1), lease_ms });
+    let heard = |lease_ms| Some(Heard { leader: Some(node(1)), lease_ms });
     second.handle_message(1000, node(3), sealed(3, own, heard(90)), &mine);
     second.handle_message(1010, node(4), sealed(4, own, heard(50)), &mine);
     // What has to be noted is.
@@ -154,7 +154,7 @@ fn nobody_begins_while_somebody_may_hold_a_lease() {
 fn a_leader_that_has_promised_holds_no_lease() {
     for first_answers_first in [true, false] {
         let (mut second, own, mine) = candidate(2, 1000);
-        let heard = Some(Heard { leader: node(1), lease_ms: 90 });
+        let heard = Some(Heard { leader: Some(node(1)), lease_ms: 90 });
         let mut answers = [sealed(1, own, None), sealed(3, own, heard)];
         if !first_answers_first {
             answers.reverse();
@@ -168,29 +168,63 @@ fn a_leader_that_has_promised_holds_no_lease() {
     }
 }
 
-/// What a replica says of the leader that it heard, when it is asked to seal and when that is durable.
+/// What a third says of the leader that it heard, when the second asks it to seal. It started then, with this.
+fn says(started_ms: u64, mine: &Summary, heard_ms: Option<u64>, asked_ms: u64) -> Option<Heard> {
+    let mut third = one_of_five(3, mine.promised, started_ms);
+    third = Node::new(third.settings, mine, started_ms);
+    third.handle_connected(node(1), mine);
+    third.handle_connected(node(2), mine);
+    let hello = Message::Hello { summary: summary(2, mine.promised), asks: false };
+    third.handle_message(started_ms, node(2), hello, mine);
+    if let Some(heard_ms) = heard_ms {
+        let (promised, commit_lsn, acked) = (mine.promised, Lsn::NONE, Vec::new());
+        let heartbeat = Message::Heartbeat { promised, commit_lsn, sequence: 1, acked };
+        third.handle_message(heard_ms, node(1), heartbeat, mine);
+    }
+    let asked = promise(9, 2);
+    third.handle_message(asked_ms, node(2), Message::Seal(asked), mine);
+    third.handle_promised(asked, &Summary { promised: asked, ..mine.clone() });
+    let said = actions(&mut third).into_iter().find_map(|action| match action {
+        Action::Send { message: Message::Sealed { heard, .. }, .. } => Some(heard),
+        _ => None,
+    });
+    said.expect("it has promised")
+}
+
 #[test]
 fn who_heard_a_leader_says_so() {
-    let led = promise(1, 1);
-    let says = |asked_ms: u64, restarted_ms: Option<u64>| {
-        let mut third = one_of_five(3, led, restarted_ms.unwrap_or(0));
-        let mine = summary(3, led);
-        if restarted_ms.is_none() {
-            let (commit_lsn, acked) = (Lsn::NONE, Vec::new());
-            let heartbeat = Message::Heartbeat { promised: led, commit_lsn, sequence: 1, acked };
-            third.handle_message(1000, node(1), heartbeat, &mine);
-        }
-        let asked = promise(2, 2);
-        third.handle_message(asked_ms, node(2), Message::Seal(asked), &mine);
-        third.handle_promised(asked, &summary(3, asked));
-        let said = actions(&mut third).into_iter().find_map(|action| match action {
-            Action::Send { message: Message::Sealed { heard, .. }, .. } => Some(heard),
-            _ => None,
-        });
-        said.expect("it has promised").map(|heard| (heard.leader.get(), heard.lease_ms))
-    };
-    assert_eq!(says(1001, None), Some((1, GUARD_MS - 1)));
-    assert_eq!(says(1000 + GUARD_MS, None), None, "that is over");
-    // It may have heard it just before it ended.
-    assert_eq!(says(2010, Some(2000)), Some((1, GUARD_MS - 10)));
+    let mine = summary(3, promise(1, 1));
+    let first = |lease_ms| Some(Heard { leader: Some(node(1)), lease_ms });
+    assert_eq!(says(0, &mine, Some(1000), 1001), first(GUARD_MS - 1));
+    assert_eq!(says(0, &mine, Some(1000), 1000 + GUARD_MS), None, "that is over");
+}
+
+/// It may have heard somebody just before it ended.
+#[test]
+fn who_restarts_may_have_heard_anybody() {
+    let led = promise(2, 1);
+    let left = |leader| Some(Heard { leader, lease_ms: GUARD_MS - 10 });
+    let has_begun = Summary { end: place(512, 2), ..summary(3, led) };
+    assert_eq!(says(2000, &has_begun, None, 2010), left(Some(node(1))), "the others were over");
+    let has_not = Summary { end: place(512, 1), ..summary(3, led) };
+    assert_eq!(says(2000, &has_not, None, 2010), left(None));
+    // It stood itself, and the one before leads yet.
+    let stood = Summary { end: place(512, 1), ..summary(3, promise(2, 3)) };
+    assert_eq!(says(2000, &stood, None, 2010), left(None));
+    assert_eq!(says(2000, &summary(3, Promise::default()), None, 2010), None, "it is new");
+}
+
+#[test]
+fn nobody_is_excused_for_one_that_is_not_known() {
+    let (mut second, own, mine) = candidate(2, 1000);
+    let heard = Some(Heard { leader: None, lease_ms: 90 });
+    for message in [sealed(1, own, heard), sealed(3, own, None), sealed(4, own, None)] {
+        let Message::Sealed { summary, .. } = &message else { unreachable!() };
+        let from = NodeId::new(u64::try_from(summary.incarnation).expect("small"));
+        second.handle_message(1000, from.expect("not 0"), message, &mine);
+    }
+    second.handle_timeout(1089);
+    assert!(begins(&mut second, own).is_err());
+    second.handle_timeout(1090);
+    assert_eq!(begins(&mut second, own), Ok(()));
 }

@@ -137,9 +137,7 @@ impl Node {
             last_number: 0,
             actions: VecDeque::new(),
         };
-        if let Some(leader) = NodeId::new(mine.promised.leader.node) {
-            node.hear(leader, now_ms);
-        }
+        node.restart(mine, now_ms);
         node
     }
 
@@ -292,7 +290,7 @@ impl Node {
         if asks {
             self.send(from, Message::Hello { summary: mine.clone(), asks: false });
         }
-        self.look_at(from, &summary);
+        self.look_at(from, &summary, mine);
         let promised = summary.promised;
         self.peers.entry(from).or_default().summary = Some(summary);
         match &self.role {
@@ -528,7 +526,13 @@ impl Node {
         }
     }
 
-    pub(super) fn send(&mut self, to: NodeId, message: Message) {
+    pub(super) fn send(&mut self, to: NodeId, mut message: Message) {
+        if let Message::Hello { summary, .. }
+        | Message::Answer { summary, .. }
+        | Message::Sealed { summary, .. } = &mut message
+        {
+            summary.shown.clone_from(&self.shown);
+        }
         if self.peers.contains_key(&to) {
             self.act(Action::Send { to, message });
         }

@@ -1,7 +1,8 @@
 //! What replicas have shown of themselves, by which a directory that comes back with less is known: one that was put
 //! back from an older copy may have forgotten what it promised and acknowledged.
 //!
-//! Owns what is remembered of each member, and who is not counted any more because of it. Part of `node`. Such a
+//! Owns what is remembered of each member, what peers tell each other of that, and who is not counted any more because
+//! of it. Part of `node`. Such a
 //! directory is treated as one that was wiped: nobody counts it, its node is told, and it learns.
 //!
 //! What a peer said may have been overtaken on its way by what others say of it. So whoever says less than was shown is
@@ -72,9 +73,17 @@ impl Shown {
     }
 
     fn see(&mut self, summary: &Summary) {
-        self.start_counter = summary.start_counter;
-        self.nonce = summary.nonce;
+        (self.start_counter, self.nonce) = (summary.start_counter, summary.nonce);
         self.promised = summary.promised.epoch;
+    }
+
+    /// What somebody else has seen of the same directory.
+    fn hear(&mut self, theirs: &Shown) {
+        if theirs.start_counter > self.start_counter {
+            (self.start_counter, self.nonce) = (theirs.start_counter, theirs.nonce);
+        }
+        self.promised = self.promised.max(theirs.promised);
+        self.see_acked(theirs.acked_epoch, theirs.acked);
     }
 
     fn see_acked(&mut self, epoch: Epoch, to: (u64, u64)) {
@@ -107,11 +116,15 @@ pub(super) struct Doubt {
 
 impl Node {
     /// What a peer says of itself is held against what it has shown.
-    pub(super) fn look_at(&mut self, from: NodeId, summary: &Summary) {
+    pub(super) fn look_at(&mut self, from: NodeId, summary: &Summary, mine: &Summary) {
+        if summary.log_id != mine.log_id {
+            return;
+        }
         self.hear_of_members(&summary.members);
         if !self.is_member_with(from, summary) {
             return;
         }
+        self.hear_of_others(&summary.shown);
         let shown = *self.shown.entry(from).or_default();
         if shown.is_more_than(summary) {
             self.ask(from, shown);
@@ -183,6 +196,21 @@ impl Node {
         let lost: Vec<NodeId> = lost.map(|(node, _)| *node).collect();
         for node in lost {
             self.count_no_more(node);
+        }
+    }
+
+    /// A peer says what others have shown, to it or to others.
+    fn hear_of_others(&mut self, theirs: &BTreeMap<NodeId, Shown>) {
+        let own = self.settings.node;
+        let is_other = |node: &NodeId| *node != own && self.settings.members.contains_key(node);
+        let others: Vec<NodeId> = theirs.keys().copied().filter(is_other).collect();
+        for node in others {
+            if self.settings.members[&node] != NO_DIRECTORY {
+                let shown = self.shown.entry(node).or_default();
+                let before = *shown;
+                shown.hear(&theirs[&node]);
+                self.noting.changed |= before != *shown;
+            }
         }
     }
 

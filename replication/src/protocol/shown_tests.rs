@@ -226,3 +226,35 @@ fn k6_what_was_shown_outlives_a_restart() {
     let again = Summary { start_counter: 4, ..summary(2, 1, place(1024)) };
     assert!(!comes_again(&mut restarted, &again).0);
 }
+
+/// K6: evidence goes from peer to peer.
+#[test]
+fn k6_what_others_saw_counts() {
+    let mut third = new_node(3, BTreeMap::new());
+    let mine = summary(3, 1, place(512));
+    third.handle_connected(node(1), &mine);
+    let seen = Shown { acked_epoch: Epoch::new(1), acked: (1, 2048), ..Shown::default() };
+    let first = Summary { shown: [(node(2), seen)].into(), ..summary(1, 1, place(512)) };
+    third.handle_message(0, node(1), hello(&first), &mine);
+    let said = actions(&mut third);
+    third.handle_connected(node(2), &mine);
+    assert!(!comes_again(&mut third, &summary(2, 1, place(1024))).0, "{said:?}");
+    // And on: also what it has of others.
+    third.handle_connected(node(1), &mine);
+    let tells = |action: &Action| match action {
+        Action::Send { message: Message::Hello { summary, .. }, .. } => summary.shown.len(),
+        _ => 0,
+    };
+    assert!(actions(&mut third).iter().any(|action| tells(action) > 0));
+}
+
+/// Another log's nodes say nothing of this one's.
+#[test]
+fn another_log_is_another_matter() {
+    let mut third = third_that_heard(&summary(2, 1, place(2048)));
+    let mine = summary(3, 1, place(512));
+    let members = [(node(1), 1), (node(2), NO_DIRECTORY), (node(3), NO_DIRECTORY)].into();
+    let other = Summary { log_id: 9, members, ..summary(1, 1, place(512)) };
+    third.handle_message(9, node(1), hello(&other), &mine);
+    assert!(third.counts(node(2)) && third.is_member());
+}

@@ -42,7 +42,7 @@ pub(super) struct Standing {
     /// Who promised, and what they have.
     sealed: BTreeMap<NodeId, Summary>,
     /// Leaders that any of those heard, and until when each may hold a lease; 0 once it has promised itself.
-    leases: BTreeMap<NodeId, u64>,
+    leases: BTreeMap<Option<NodeId>, u64>,
     /// When it gives up, unless something goes on.
     until_ms: u64,
     /// When it asks again: an answer may have been withheld while a promise was on its way to a disk.
@@ -82,7 +82,7 @@ impl Standing {
                 *until_ms = lease_ms.max(*until_ms);
             }
         }
-        self.leases.insert(sealed, 0);
+        self.leases.insert(Some(sealed), 0);
     }
 
     fn may_begin(&self, now_ms: u64) -> bool {
@@ -161,7 +161,7 @@ impl Node {
         (summary, heard): (Summary, Option<Heard>),
         mine: &Summary,
     ) {
-        self.look_at(from, &summary);
+        self.look_at(from, &summary, mine);
         let counts = self.is_member_with(from, &summary) && !self.is_doubted(from);
         let Role::Candidate(standing) = &mut self.role else { return };
         if promised != standing.promise {

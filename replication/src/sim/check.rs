@@ -103,6 +103,11 @@ impl Checker {
         }
     }
 
+    /// What was acknowledged at local on a directory goes with it.
+    pub(super) fn handle_lost(&mut self, incarnation: u128) {
+        self.local.retain(|_, local| local.incarnation != incarnation);
+    }
+
     /// A client is told that its record is durable on the leader of an epoch.
     pub(super) fn handle_local(&mut self, at: (Lsn, Epoch), record: Vec<u8>, incarnation: u128) {
         self.local_count += 1;

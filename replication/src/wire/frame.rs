@@ -21,12 +21,15 @@ use crate::protocol::history::{EPOCHS_MAX, Summary};
 use crate::protocol::lease::Heard;
 use crate::protocol::message::Message;
 use crate::protocol::node_id::NodeId;
+use crate::protocol::shown::Shown;
 
 /// Bytes in front of every frame: its length.
 pub const LENGTH_BYTES: usize = 4;
 /// The longest frame: the largest batch, and room for what stands in front of it.
 pub const FRAME_BYTES_MAX: usize = (32 << 20) + (64 << 10);
 const EPOCH_BYTES: usize = 72;
+/// Bytes of what a member has shown.
+pub(crate) const SHOWN_BYTES: usize = 56;
 /// Nodes of a cluster: as many as a node notes beside its log.
 pub const MEMBERS_MAX: usize = 12;
 
@@ -88,7 +91,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Seal(promise) | Message::Fenced(promise) => encode_promise(&mut e, promise),
         Message::Sealed { promised, summary, heard } => {
             encode_promise(&mut e, promised);
-            e.u64(heard.map_or(0, |heard| heard.leader.get()));
+            e.u64(heard.and_then(|heard| heard.leader).map_or(0, NodeId::get));
             e.u64(heard.map_or(0, |heard| heard.lease_ms));
             encode_summary(&mut e, summary);
         }
@@ -271,8 +274,9 @@ fn decode_promise(d: &mut Decoder<'_>) -> Result<Promise, Fault> {
 fn decode_heard(d: &mut Decoder<'_>) -> Result<Option<Heard>, Fault> {
     match (NodeId::new(d.u64()?), d.u64()?) {
         (None, 0) => Ok(None),
-        (None, _) => Err(Fault::Field),
-        (Some(leader), lease_ms) => Ok(Some(Heard { leader, lease_ms })),
+        // It is said only when there is something left of it.
+        (Some(_), 0) => Err(Fault::Field),
+        (leader, lease_ms) => Ok(Some(Heard { leader, lease_ms })),
     }
 }
 
@@ -288,6 +292,25 @@ fn decode_place(d: &mut Decoder<'_>) -> Result<Place, Fault> {
     let (segment, offset) = (d.u64()?, d.u64()?);
     let (lsn, epoch) = (Lsn::new(d.u64()?), Epoch::new(d.u64()?));
     Ok(Place { segment, offset, lsn, epoch, link: d.u32()? })
+}
+
+pub(crate) fn encode_shown(e: &mut Encoder, shown: &Shown) {
+    e.u64(shown.start_counter);
+    e.u128(shown.nonce);
+    e.u64(shown.promised.get());
+    e.u64(shown.acked_epoch.get());
+    e.u64(shown.acked.0);
+    e.u64(shown.acked.1);
+}
+
+pub(crate) fn decode_shown(d: &mut Decoder<'_>) -> Result<Shown, Fault> {
+    Ok(Shown {
+        start_counter: d.u64()?,
+        nonce: d.u128()?,
+        promised: Epoch::new(d.u64()?),
+        acked_epoch: Epoch::new(d.u64()?),
+        acked: (d.u64()?, d.u64()?),
+    })
 }
 
 fn encode_summary(e: &mut Encoder, summary: &Summary) {
@@ -316,6 +339,11 @@ fn encode_summary(e: &mut Encoder, summary: &Summary) {
         e.u64(node.get());
         e.u128(*incarnation);
     }
+    e.u32(u32::try_from(summary.shown.len()).expect("at most MEMBERS_MAX"));
+    for (node, shown) in &summary.shown {
+        e.u64(node.get());
+        encode_shown(e, shown);
+    }
 }
 
 fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
@@ -339,6 +367,14 @@ fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
         }
         members.insert(node, d.u128()?);
     }
+    let mut shown = BTreeMap::new();
+    for _ in 0..decode_count(d, MEMBERS_MAX, 8 + SHOWN_BYTES)? {
+        let node = NodeId::new(d.u64()?).ok_or(Fault::Field)?;
+        if shown.last_key_value().is_some_and(|(last, _)| *last >= node) {
+            return Err(Fault::Field);
+        }
+        shown.insert(node, decode_shown(d)?);
+    }
     Ok(Summary {
         log_id,
         lineage_id,
@@ -351,6 +387,7 @@ fn decode_summary(d: &mut Decoder<'_>) -> Result<Summary, Fault> {
         first_lsn,
         commit_lsn,
         members,
+        shown,
     })
 }
 
@@ -374,6 +411,13 @@ mod tests {
         };
         let start = EpochStart { lineage_id: 1, incarnation: 2, nonce: 3 };
         let begun = BegunEpoch { epoch: Epoch::new(5), start, after: (3, 512) };
+        let shown = Shown {
+            start_counter: 1,
+            nonce: 2,
+            promised: Epoch::new(3),
+            acked_epoch: Epoch::new(4),
+            acked: (5, u64::MAX),
+        };
         let summary = Summary {
             log_id: 1,
             lineage_id: 2,
@@ -386,19 +430,18 @@ mod tests {
             first_lsn: Lsn::new(5),
             commit_lsn: Lsn::new(6),
             members: [(node(1), 7), (node(3), u128::MAX)].into(),
+            shown: [(node(3), shown)].into(),
         };
         let sequence = 77;
+        let sealed = |heard| Message::Sealed { promised: promise, summary: summary.clone(), heard };
         vec![
             Message::Hello { summary: summary.clone(), asks: true },
             Message::Seal(promise),
-            Message::Sealed { promised: promise, summary: summary.clone(), heard: None },
-            Message::Sealed {
-                promised: promise,
-                summary: summary.clone(),
-                heard: Some(Heard { leader: node(2), lease_ms: u64::MAX }),
-            },
+            sealed(None),
+            sealed(Some(Heard { leader: Some(node(2)), lease_ms: u64::MAX })),
+            sealed(Some(Heard { leader: None, lease_ms: 1 })),
             Message::Question { number: 3 },
-            Message::Answer { number: u64::MAX, summary },
+            Message::Answer { number: u64::MAX, summary: summary.clone() },
             Message::Fetch { promised: promise, from: (8, 9) },
             Message::Stream { stream: 5, promised: promise, at: place },
             Message::Ready { stream: 6 },
@@ -478,7 +521,8 @@ mod tests {
     fn a_count_is_not_believed() {
         let hello = encode(&messages()[0]);
         let mut body = body(&hello).to_vec();
-        let count_at = body.len() - 2 * 24 - 4 - 2 * EPOCH_BYTES - 4;
+        let shown = 8 + SHOWN_BYTES + 4;
+        let count_at = body.len() - shown - 2 * 24 - 4 - 2 * EPOCH_BYTES - 4;
         assert_eq!(body[count_at], 2);
         body[count_at..count_at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(decode(&body), Err(Fault::Field));

@@ -89,10 +89,10 @@ pub(super) const STANDING: &[Mutation] = &[
         what: "who restarts has heard nobody",
         edits: &[(
             "protocol/node.rs",
-            "        if let Some(leader) = NodeId::new(mine.promised.leader.node) {\n            node.hear(leader, now_ms);\n        }\n",
+            "        node.restart(mine, now_ms);\n",
             "        let _ = now_ms;\n",
         )],
-        test: "unit::who_heard_a_leader",
+        test: "unit::who_restarts_may",
     },
     Mutation {
         what: "a lease begins when a heartbeat is heard by one too few",

@@ -91,6 +91,7 @@ impl World {
         let seed = self.random.number();
         let puts_back = self.has_older_copies && self.random.per_mille(700);
         let Some(place) = self.places.get_mut(&id) else { return };
+        let incarnation = place.incarnation;
         if puts_back {
             let copy = place.disk.after(PowerCut::KeepingAll);
             let Some(older) = place.older.replace(copy) else { return };
@@ -101,6 +102,7 @@ impl World {
         } else {
             *place = Place::new(seed);
         }
+        self.checker.handle_lost(incarnation);
         self.lost.insert(id);
         self.after_crash(id);
     }
