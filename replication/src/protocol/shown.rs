@@ -8,6 +8,9 @@
 //! What a peer said may have been overtaken on its way by what others say of it. So whoever says less than was shown is
 //! asked, does not count meanwhile, and is judged by its answer.
 //!
+//! What nobody saw that is there cannot be known: such a directory is one of the failures that a quorum survives, and a
+//! second one at the same time, of those that saw more, is one too many for a cluster of three.
+//!
 //! What a replica may lawfully have less of: behind what it acknowledged to a leader, once it has promised a later
 //! epoch, for the leader of that may have had it cut.
 //!
