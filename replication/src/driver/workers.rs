@@ -3,7 +3,7 @@
 //! Owns two of them: one carries out operations in their order, the other reads segments for replicas that are behind,
 //! and notes what nobody waits for. What they find out comes back as events. They end with the loop.
 //!
-//! Bounds: an operation that appends is given [`GATHER_BYTES`] and one more piece at most.
+//! Bounds: an operation that appends is given `GATHER_BYTES` and one more piece at most.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};

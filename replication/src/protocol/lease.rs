@@ -12,7 +12,7 @@
 //!      one part in [`DRIFT`].                       looked for in simulated clusters, and tests in lease_tests
 //!
 //! Units: milliseconds of a clock that goes on while the machine sleeps.
-//! Bounds: [`ROUNDS_MAX`] heartbeats that were not heard by a quorum.
+//! Bounds: `ROUNDS_MAX` heartbeats that were not heard by a quorum.
 
 use std::collections::{BTreeMap, VecDeque};
 
