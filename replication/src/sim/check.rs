@@ -116,6 +116,11 @@ impl Checker {
         }
     }
 
+    /// An epoch has begun on a disk, whether or not its leader hears of that.
+    pub(super) fn handle_began(&mut self, epoch: Epoch, incarnation: u128) {
+        self.led.insert((epoch, incarnation));
+    }
+
     /// A node begins to lead: what a leader acknowledged by itself is in its log, or another one has led since.
     pub(super) fn handle_leads(&mut self, node: NodeId, replica: &Replica) -> Result<(), Broken> {
         let there = self.held(node, replica)?;

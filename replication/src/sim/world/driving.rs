@@ -161,6 +161,9 @@ impl World {
             heard_ms += REFUSED_MS;
             live.disk_free_ms = heard_ms;
         }
+        if let Done::Began(promise, _) = &done {
+            self.checker.handle_began(promise.epoch, promise.leader.incarnation);
+        }
         let text = self.listener.map(|_| format!("ends {done:?}"));
         let live = self.live(id).expect("it is awake");
         live.ended.push_back(done);
