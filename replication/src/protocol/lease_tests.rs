@@ -228,3 +228,23 @@ fn nobody_is_excused_for_one_that_is_not_known() {
     second.handle_timeout(1090);
     assert_eq!(begins(&mut second, own), Ok(()));
 }
+
+/// What a peer says of a lease that has no end.
+#[test]
+fn nobody_waits_for_ever() {
+    let (mut second, own, mine) = candidate(2, 1000);
+    let heard = Some(Heard { leader: None, lease_ms: u64::MAX });
+    for peer in [3, 4] {
+        second.handle_message(1000, node(peer), sealed(peer, own, heard), &mine);
+    }
+    actions(&mut second);
+    for _ in 0..10 {
+        let due_ms = second.poll_timeout().expect("something is due");
+        assert!(due_ms <= 1000 + 2 * 1000, "it gives up in time");
+        second.handle_timeout(due_ms);
+        if matches!(actions(&mut second)[..], [Action::StopLeading, Action::Notice(_)]) {
+            return;
+        }
+    }
+    panic!("it still stands");
+}

@@ -64,7 +64,7 @@ impl Standing {
     fn due_ms(&self) -> u64 {
         match self.step {
             Step::Asking => self.until_ms.min(self.ask_ms),
-            Step::Waiting => self.lease_ms(),
+            Step::Waiting => self.until_ms.min(self.lease_ms()),
             _ => self.until_ms,
         }
     }
