@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairnlog_engine::disk::sim::SimDisk;
-use cairnlog_engine::{Log, Ticket};
+use cairnlog_engine::{Epoch, Log, Ticket};
 
 use super::numbered::{Append, Submitted};
 use super::*;
@@ -76,6 +76,8 @@ async fn a_full_disk_leaves_nothing_behind() {
     let stop = Arc::new(AtomicBool::new(false));
     let append = |producer| tokio::spawn(append_all(address.clone(), producer, Arc::clone(&stop)));
     let appending: Vec<_> = (0..3).map(append).collect();
+    // Without room it would not come to lead.
+    leads(&server).await;
     for _ in 0..10 {
         let refusals = log(&server).in_order();
         disk.set_free_bytes(Some(0));
@@ -103,6 +105,14 @@ async fn a_full_disk_leaves_nothing_behind() {
     server.shutdown().await.expect("nothing failed");
 }
 
+/// Waits until it leads an epoch.
+async fn leads(server: &Server) -> Epoch {
+    let opened = server.shared.opened.get().expect("it has a log");
+    let mut levels = opened.handle.levels();
+    let led = levels.wait_for(|levels| levels.led.is_some()).await.expect("it runs").led;
+    led.expect("waited for")
+}
+
 /// As [`numbered::submit`], of a producer's first record, on a lane of its own.
 pub(super) async fn begin_submit(
     server: &Server,
@@ -112,9 +122,7 @@ pub(super) async fn begin_submit(
     let opened = shared.opened.get().expect("it has a log");
     let sequence = Sequence { producer_id: producer.into(), first: 0 };
     let records = [record(producer, 0)];
-    let mut levels = opened.handle.levels();
-    let led = levels.wait_for(|levels| levels.led.is_some()).await.expect("it runs").led;
-    let epoch = led.expect("waited for");
+    let epoch = leads(server).await;
     let append = Append { records: &records, expected_lsn: None, epoch };
     let lane = log(server).in_order();
     match numbered::submit(shared, opened, &lane, sequence, append).await? {
