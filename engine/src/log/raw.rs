@@ -37,7 +37,7 @@ impl Core {
         let _guard = self.poison_on_panic();
         let _turn = self.take_turn();
         let (state, commit, _) = self.push_all(pieces)?;
-        Ok(self.drive_or_wait(state, &commit)?)
+        Ok(self.drive_or_wait(state, &commit, true)?)
     }
 
     fn push_all(
@@ -79,7 +79,7 @@ impl Core {
                 RawPush::Backlogged => {
                     let oldest = state.writer.first_commit().map(Arc::clone);
                     match oldest {
-                        Some(oldest) => self.drive_or_wait(state, &oldest)?,
+                        Some(oldest) => self.drive_or_wait(state, &oldest, true)?,
                         None => self.drive_once(state),
                     }
                 }

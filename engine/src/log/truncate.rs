@@ -195,7 +195,7 @@ impl Core {
         let paused = Paused(self);
         while let Some(commit) = state.writer.last_commit().map(Arc::clone) {
             // Records of others may be refused because there is no room: they hear of it.
-            if let Err(AppendError::Poisoned(failure)) = self.drive_or_wait(state, &commit) {
+            if let Err(AppendError::Poisoned(failure)) = self.drive_or_wait(state, &commit, true) {
                 return Err(ChangeError::Poisoned(failure));
             }
             state = self.lock_state();

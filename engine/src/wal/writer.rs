@@ -253,11 +253,11 @@ impl Writer {
         &self.open.as_ref().expect("records were just pushed").commit
     }
 
-    /// Counts one more thread that waits for the open batch and can lead it.
-    pub(crate) fn add_waiter(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.waiters += 1;
-        }
+    /// Counts one more thread that waits for the open batch and can lead it; how many did before.
+    pub(crate) fn add_waiter(&mut self) -> u32 {
+        let open = self.open.as_mut().expect("records were just pushed");
+        open.waiters += 1;
+        open.waiters - 1
     }
 
     /// Puts records into the open batch, all of them or none. The caller has checked each against the

@@ -226,9 +226,9 @@ fn d19_each_operation_hangs() {
 
 /// A log whose background work hangs: the second write from an append on is mostly that of the watermark.
 /// When it was the append's own, because the note of what was before came late, that is no such log.
-fn hung_in_the_background() -> Option<(SimDisk, Log, Appended)> {
+fn hung_in_the_background(config: Config) -> Option<(SimDisk, Log, Appended)> {
     let disk = SimDisk::new(1);
-    let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config());
+    let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config);
     let (log, appended) = (opened.expect("an empty disk opens").0, Appended::default());
     appended.append(&log).expect("nothing hangs yet");
     sleep(Duration::from_millis(20));
@@ -251,7 +251,7 @@ fn hung_in_the_background() -> Option<(SimDisk, Log, Appended)> {
 /// Nobody waits for the note of how far the log is durable, but whoever closes the log does.
 #[test]
 fn d19_a_log_whose_background_work_hangs_can_be_closed() {
-    let hung = (0..100).find_map(|_| hung_in_the_background());
+    let hung = (0..100).find_map(|_| hung_in_the_background(config()));
     let (disk, log, appended) = hung.expect("mostly it is the background");
     let closing = std::thread::spawn(move || went_on(log.close()).is_none());
     assert!(ends(&disk, &closing), "it cannot be closed");
@@ -304,4 +304,32 @@ fn a_durable_record_is_not_kept_waiting_for_the_next_segment() {
         let last = waiting.join().expect("nobody panics");
         assert!(was_told && last.is_ok(), "it was durable, and nobody was told");
     }
+}
+
+/// The first of several that wait for a batch writes it, and hangs; so does the only thread that looks at the
+/// time in the background.
+#[test]
+fn of_many_that_wait_some_watch_the_disk() {
+    let mut config = config();
+    (config.parity, config.scrub_bytes_per_second) = (false, 0);
+    (config.batch_bytes_max, config.commit_delay_us) = (32 << 10, 50_000);
+    let hung = (0..100).find_map(|_| hung_in_the_background(config.clone()));
+    let (disk, log, appended) = hung.expect("mostly it is the background");
+    let shared = Arc::new((log, appended));
+    disk.hang_nth(OperationKind::Write, 1);
+    let append =
+        |shared: Arc<(Log, Appended)>| std::thread::spawn(move || _ = shared.1.append(&shared.0));
+    let appending: Vec<_> = (0..6).map(|_| append(Arc::clone(&shared))).collect();
+    while disk.hung_threads().len() < 2 {
+        sleep(Duration::from_micros(100));
+    }
+    let writes = disk.hung_threads()[1];
+    for thread in appending.iter().filter(|thread| thread.thread().id() != writes) {
+        assert!(ends(&disk, thread), "an append waits for ever");
+    }
+    disk.restart_losing_all();
+    for thread in appending {
+        thread.join().expect("every error is typed");
+    }
+    shared.1.check(&disk);
 }
