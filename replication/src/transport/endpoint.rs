@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use super::client::ClientConnection;
 use super::error::TransportError;
 use super::greeting;
-use super::limits::Limits;
+use super::limits::{Limits, PACKET_BYTES_MAX};
 use super::peer::PeerConnection;
 use super::security::{CLIENT_PROTOCOL, PEER_PROTOCOL, Security};
 use super::socket;
@@ -129,8 +129,10 @@ impl Endpoint {
         let is_called = server.is_some();
         let (socket, warnings) = socket::open(address, limits.udp_buffer_bytes).map_err(bind)?;
         let runtime = Arc::new(TokioRuntime);
-        let quinn = quinn::Endpoint::new(EndpointConfig::default(), server, socket, runtime);
-        let quinn = quinn.map_err(bind)?;
+        let mut config = EndpointConfig::default();
+        let taken = config.max_udp_payload_size(PACKET_BYTES_MAX);
+        taken.expect("it is above the least that QUIC allows");
+        let quinn = quinn::Endpoint::new(config, server, socket, runtime).map_err(bind)?;
         let own = Arc::new(security.node().map_or_else(OnceLock::new, OnceLock::from));
         let (sender, receiver) = mpsc::channel(ACCEPTED_MAX);
         let acceptor = is_called.then(|| {

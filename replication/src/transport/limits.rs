@@ -13,13 +13,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 /// Streams of data that one side of a connection may have open: one in use, and those that are being given up.
 pub(super) const DATA_STREAMS_MAX: u32 = 3;
 const WINDOW_BYTES_MIN: u64 = 4 << 20;
 /// Far beyond any network, and far below what a QUIC number can say.
 const WINDOW_BYTES_MAX: u64 = 1 << 32;
+/// UDP payload of a packet in jumbo frames of 9000 bytes, as one machine and many data centres take them. What the
+/// network takes is found out by probes; a packet costs about the same at any length.
+pub(super) const PACKET_BYTES_MAX: u16 = 8952;
 const IDLE_MS_MAX: u64 = 3_600_000;
 /// Heartbeats and their answers are below a hundred bytes, and the old ones are of no use.
 const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
@@ -76,8 +79,11 @@ impl Limits {
     pub(super) fn transport(&self, streams_max: u32) -> Arc<TransportConfig> {
         let number = |value| VarInt::from_u64(value).expect("limits are clamped below 2^62");
         let idle = number(self.idle_ms.clamp(1, IDLE_MS_MAX));
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(PACKET_BYTES_MAX);
         let mut config = TransportConfig::default();
         config
+            .mtu_discovery_config(Some(discovery))
             .max_concurrent_bidi_streams(VarInt::from_u32(streams_max))
             .max_concurrent_uni_streams(VarInt::from_u32(DATA_STREAMS_MAX))
             .stream_receive_window(number(self.window_bytes()))
