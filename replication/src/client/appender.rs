@@ -275,6 +275,14 @@ impl Carrier {
     }
 
     async fn event(&mut self) -> Event {
+        // What is there needs no look at everything else. What is submitted is bounded by what is answered.
+        if let Some(frame) = self.lane.as_mut().and_then(Lane::take_ready) {
+            return Event::Answered(Ok(frame));
+        }
+        if let Some(Ok(submission)) = self.submitted.as_mut().map(mpsc::UnboundedReceiver::try_recv)
+        {
+            return Event::Submitted(Some(submission));
+        }
         let expiry = self.window.deadline();
         let Carrier { submitted, opening, lane, answers, .. } = self;
         let is_dropped = submitted.is_none();

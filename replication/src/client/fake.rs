@@ -180,7 +180,7 @@ impl Node {
             return Err(Broken);
         }
         let frame = encode_response(response).split_off(LENGTH_BYTES);
-        answers.send(Ok(frame)).await.map_err(|_| Broken)
+        answers.send(Ok(VecDeque::from([frame]))).await.map_err(|_| Broken)
     }
 
     /// The LSNs, or why not; none when there is to be no answer.

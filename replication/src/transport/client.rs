@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quinn::{Connection, SendStream, VarInt};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -111,6 +112,16 @@ impl LaneSender {
         written.map_err(|error| TransportError::of_write(&error))
     }
 
+    /// Sends frames as [`LaneSender::send`] does, with one look at the connection for those that there is room for.
+    ///
+    /// # Errors
+    /// Those of [`LaneSender::send`].
+    pub async fn send_all(&mut self, frames: Vec<Vec<u8>>) -> Result<(), TransportError> {
+        let mut chunks: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
+        let written = self.stream.write_all_chunks(&mut chunks).await;
+        written.map_err(|error| TransportError::of_write(&error))
+    }
+
     /// Comes back when nobody listens any more, with the reason.
     pub async fn stopped(&self) -> TransportError {
         // The code that the other side gave says nothing more.
@@ -143,5 +154,13 @@ impl LaneReceiver {
     /// [`TransportError::Closed`] when the connection has ended.
     pub async fn receive(&mut self) -> Result<Option<Vec<u8>>, TransportError> {
         Ok(self.frames.next().await?.map(|frame| frame.body))
+    }
+
+    /// The next frame if it came together with the last one.
+    ///
+    /// # Errors
+    /// [`TransportError::Frame`] for a length over the limit.
+    pub fn take_ready(&mut self) -> Result<Option<Vec<u8>>, TransportError> {
+        Ok(self.frames.take_ready()?.map(|frame| frame.body))
     }
 }

@@ -4,12 +4,15 @@
 //! goes on where it was. What a frame means is `wire`'s.
 //!
 //! Invariants
-//!  F1. Memory for a frame grows with the bytes that have come, by at most [`STEP_BYTES`] or to twice as many, never
-//!      with the length alone.                       test `space_grows_with_what_came`
+//!  F1. Memory for a frame grows with the bytes that have come, to twice as many at most, never with the length
+//!      alone.                                       test `space_grows_with_what_came`
 //!  F2. Every future here may be dropped at any time: no byte is lost.
 //!
-//! Bounds: `FRAME_BYTES_MAX` per frame; at most [`STEP_BYTES`] are copied before others get their turn.
+//! Bounds: `FRAME_BYTES_MAX` per frame, and [`STEP_BYTES`] that were taken from quinn at once: many short frames come
+//! that way with one look at the connection, which is shared and locked. At most so many are copied before others get
+//! their turn.
 
+use bytes::Bytes;
 use quinn::{ReadError, RecvStream, VarInt};
 
 use super::error::TransportError;
@@ -56,11 +59,12 @@ impl From<ReadFault> for TransportError {
 #[derive(Debug)]
 pub(super) struct FrameReader {
     stream: RecvStream,
+    /// What has come and was not looked at yet.
+    rest: Bytes,
     head_bytes: usize,
+    /// The length of the frame, as far as it has come.
     front: [u8; LENGTH_BYTES],
     front_filled: usize,
-    head_filled: usize,
-    body_filled: usize,
     frame: Frame,
 }
 
@@ -69,11 +73,10 @@ impl FrameReader {
     pub(super) fn new(stream: RecvStream, head_bytes: usize) -> FrameReader {
         FrameReader {
             stream,
+            rest: Bytes::new(),
             head_bytes,
             front: [0; LENGTH_BYTES],
             front_filled: 0,
-            head_filled: 0,
-            body_filled: 0,
             frame: Frame::default(),
         }
     }
@@ -91,13 +94,31 @@ impl FrameReader {
 
     /// Reads until a frame is complete or its share of time is used up.
     pub(super) async fn read_some(&mut self) -> Result<Step, ReadFault> {
-        while self.front_filled < LENGTH_BYTES {
-            let read = self.stream.read(&mut self.front[self.front_filled..]).await;
+        if self.rest.is_empty() {
+            let read = self.stream.read_chunk(STEP_BYTES, true).await;
             match read.map_err(ReadFault::Stream)? {
-                Some(count) => self.front_filled += count,
+                Some(chunk) => self.rest = chunk.bytes,
                 None if self.front_filled == 0 => return Ok(Step::End),
                 None => return Err(ReadFault::Frame(Fault::Short)),
             }
+        }
+        self.take_some()
+    }
+
+    /// The next frame, if all of it has come with what was read before; else what there is of it is taken.
+    pub(super) fn take_ready(&mut self) -> Result<Option<Frame>, ReadFault> {
+        match self.take_some()? {
+            Step::Frame(frame) => Ok(Some(frame)),
+            Step::More | Step::End => Ok(None),
+        }
+    }
+
+    fn take_some(&mut self) -> Result<Step, ReadFault> {
+        let front = self.rest.split_to(self.rest.len().min(LENGTH_BYTES - self.front_filled));
+        self.front[self.front_filled..][..front.len()].copy_from_slice(&front);
+        self.front_filled += front.len();
+        if self.front_filled < LENGTH_BYTES {
+            return Ok(Step::More);
         }
         let length = frame::length(self.front).map_err(|fault| {
             // Whoever sends that needs not send the rest.
@@ -105,41 +126,26 @@ impl FrameReader {
             ReadFault::Frame(fault)
         })?;
         let head_length = length.min(self.head_bytes);
-        while self.head_filled < head_length {
-            let space = space(&mut self.frame.head, self.head_filled, head_length);
-            self.head_filled += read_into(&mut self.stream, space).await?;
-        }
-        let body_length = length - head_length;
-        if self.body_filled < body_length {
-            let space = space(&mut self.frame.body, self.body_filled, body_length);
-            self.body_filled += read_into(&mut self.stream, space).await?;
-        }
-        if self.body_filled < body_length {
+        let Frame { head, body } = &mut self.frame;
+        fill(head, head_length, &mut self.rest);
+        fill(body, length - head_length, &mut self.rest);
+        if head.len() + body.len() < length {
             return Ok(Step::More);
         }
-        assert_eq!((self.frame.head.len(), self.frame.body.len()), (head_length, body_length));
-        (self.front_filled, self.head_filled, self.body_filled) = (0, 0, 0);
+        self.front_filled = 0;
         Ok(Step::Frame(std::mem::take(&mut self.frame)))
     }
 }
 
-async fn read_into(stream: &mut RecvStream, space: &mut [u8]) -> Result<usize, ReadFault> {
-    match stream.read(space).await {
-        Ok(Some(count)) => Ok(count),
-        Ok(None) => Err(ReadFault::Frame(Fault::Short)),
-        Err(error) => Err(ReadFault::Stream(error)),
-    }
-}
-
-/// Space for the next bytes behind those that are there, within the length.
-fn space(bytes: &mut Vec<u8>, filled: usize, length: usize) -> &mut [u8] {
-    let end = length.min(filled + STEP_BYTES);
+/// Moves bytes to those that are there, up to `length` together.
+fn fill(bytes: &mut Vec<u8>, length: usize, rest: &mut Bytes) {
+    let more = rest.split_to(rest.len().min(length - bytes.len()));
+    let end = bytes.len() + more.len();
     if end > bytes.capacity() {
         // Twice as much, so that long frames are moved seldom, but not beyond what is needed.
-        bytes.reserve_exact(length.min(end.max(2 * filled)) - bytes.len());
+        bytes.reserve_exact(length.min(end.max(2 * bytes.len())) - bytes.len());
     }
-    bytes.resize(end, 0);
-    &mut bytes[filled..]
+    bytes.extend_from_slice(&more);
 }
 
 #[cfg(test)]
@@ -150,9 +156,15 @@ mod tests {
     #[test]
     fn space_grows_with_what_came() {
         let mut bytes = Vec::new();
-        assert_eq!(space(&mut bytes, 0, frame::FRAME_BYTES_MAX).len(), STEP_BYTES);
-        assert!(bytes.capacity() < 2 * STEP_BYTES);
-        assert_eq!(space(&mut bytes, 1000, frame::FRAME_BYTES_MAX).len(), STEP_BYTES);
-        assert_eq!(space(&mut bytes, 1000, 1001).len(), 1);
+        let mut came = |count: usize, length: usize| {
+            let mut rest = Bytes::from(vec![7; count]);
+            fill(&mut bytes, length, &mut rest);
+            assert!(bytes.capacity() <= length.min(2 * bytes.len()));
+            (bytes.len(), rest.len())
+        };
+        assert_eq!(came(1000, frame::FRAME_BYTES_MAX), (1000, 0));
+        assert_eq!(came(10, frame::FRAME_BYTES_MAX), (1010, 0));
+        assert_eq!(came(5000, frame::FRAME_BYTES_MAX), (6010, 0));
+        assert_eq!(came(5, 6011), (6011, 4), "the next frame");
     }
 }

@@ -27,6 +27,7 @@ static REPLICATION: Subject = Subject {
         (
             "replication/Cargo.toml",
             &[
+                "bytes",
                 "getrandom",
                 "quinn",
                 "rcgen",
