@@ -5,7 +5,8 @@
 //! nothing.
 //!
 //! Crash: as for the log; the next start takes a new epoch if this node is to lead.
-//! Threads: those of the log and of `driver`; everything else is tasks of the caller's runtime.
+//! Threads: those of the log and of `driver`; everything else is tasks of the caller's runtime, best of one with a
+//! single thread: work that hops between threads costs more than it gains.
 
 mod appending;
 mod numbered;
@@ -20,11 +21,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cairnlog_engine::{AppendError, Config, OpenError, Replica};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::driver::event_loop::{Event, Handle};
 use crate::driver::storage::{Storage, StorageError};
@@ -143,6 +144,8 @@ struct Opened {
     handle: Handle,
     /// Bytes of appends on their way, so that nobody waits inside of the log.
     room: Semaphore,
+    /// Appends whose writes have not ended.
+    settling: mpsc::UnboundedSender<appending::Settling>,
     /// Held from the look at the end of the log to the append behind it.
     end: Mutex<End>,
     /// Something was settled, or another epoch is led.
@@ -163,8 +166,8 @@ struct Shared {
     ending: watch::Sender<bool>,
 }
 
-/// The thread that runs the node, until somebody waits for its end.
-type NodeThread = Arc<Mutex<Option<JoinHandle<Result<(), StorageError>>>>>;
+/// The task that runs the node, until somebody waits for its end.
+type NodeTask = Arc<Mutex<Option<JoinHandle<Result<(), StorageError>>>>>;
 
 /// A server that runs.
 pub struct Server {
@@ -172,7 +175,7 @@ pub struct Server {
     local_addr: SocketAddr,
     /// Why it cannot go on, once.
     failed: tokio::sync::Mutex<mpsc::Receiver<ServerError>>,
-    node: NodeThread,
+    node: NodeTask,
 }
 
 impl Server {
@@ -180,7 +183,7 @@ impl Server {
     /// so meanwhile.
     ///
     /// # Errors
-    /// See [`ServerError`]. Needs a multi-threaded runtime of tokio.
+    /// See [`ServerError`]. Needs a runtime of tokio, with I/O and time.
     pub async fn start(config: ServerConfig) -> Result<Server, ServerError> {
         if config.window_bytes < WINDOW_BYTES_MIN {
             let text = format!("the window is below {WINDOW_BYTES_MIN} bytes");
@@ -271,16 +274,16 @@ impl Server {
         });
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(self);
-        let ended = tokio::task::spawn_blocking(move || {
+        let ended = async move {
             if let Some(node) = node {
-                node.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                node.await.map_err(std::io::Error::other)??;
             }
-            storage.map_or(Ok(()), close)
-        });
+            let closed = tokio::task::spawn_blocking(move || storage.map_or(Ok(()), close));
+            Ok::<_, ServerError>(closed.await.map_err(std::io::Error::other)??)
+        };
         // A disk that does not answer keeps nobody here.
         let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-        let ended = tokio::time::timeout(END_MAX, ended).await.map_err(late)?;
-        Ok(ended.map_err(std::io::Error::other)??)
+        tokio::time::timeout(END_MAX, ended).await.map_err(late)?
     }
 }
 

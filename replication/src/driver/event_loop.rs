@@ -1,8 +1,9 @@
 //! The loop of a node: events in, actions out to the disk, the network and the clock.
 //!
-//! Owns the node, its connections, and a queue of operations for the thread that carries them out. Nothing here waits
-//! for a disk but for what a hello needs: what may take long is done by two threads of its own, one that writes and
-//! one that reads segments for replicas that are behind.
+//! Owns the node, its connections, and a queue of operations for the thread that carries them out. The loop is a task of
+//! the runtime that also has the connections, so that nothing on the way from the wire to the log and back hops between
+//! threads but for the disk. Nothing here waits for that: what may take long is done by two threads, one that writes
+//! and one that reads segments for replicas that are behind.
 //!
 //! Invariants
 //!  V1. Operations reach the disk in the order in which the node asked for them.        one queue, one thread
@@ -10,17 +11,18 @@
 //!
 //! Bounds: what is on its way to a peer is bounded by the node's windows, what has come from one by its sender's.
 //! Units: milliseconds since the loop began.
-//! Threads: `cairnlog-node` runs the loop, `cairnlog-disk` and `cairnlog-catch-up` serve it.
+//! Threads: those of the caller's runtime run the loop, `cairnlog-disk` and `cairnlog-catch-up` serve it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cairnlog_engine::{AppendError, Epoch, Place};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::levels::Levels;
@@ -34,11 +36,13 @@ use crate::protocol::history::Summary;
 use crate::protocol::message::Message;
 use crate::protocol::node::{Node, Settings};
 use crate::protocol::node_id::NodeId;
-use crate::protocol::shown::Notes;
 use crate::protocol::view::RoleKind;
 
 /// The loop looks around at least so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// So many events are handled before those who wait hear of it, at most.
+const EVENTS_MAX: usize = 64;
 
 /// Pieces are sent in frames of at most so many bytes, or of one batch.
 const PIECE_BYTES_MAX: u64 = 4 << 20;
@@ -83,6 +87,8 @@ pub enum Event {
     Moved,
     /// An operation has ended.
     Ended(Result<Done, StorageError>),
+    /// The members of the cluster were noted for the first time.
+    Made(BTreeMap<NodeId, u128>, Result<(), StorageError>),
     /// A place was looked for.
     Placed(NodeId, u64, Result<Option<Place>, StorageError>),
     /// Segments were read.
@@ -112,7 +118,7 @@ pub struct Setup {
 /// A loop that runs, for others.
 #[derive(Clone)]
 pub struct Handle {
-    events: Sender<Event>,
+    events: UnboundedSender<Event>,
     levels: watch::Receiver<Levels>,
     seen: Arc<Mutex<Seen>>,
     clock: Clock,
@@ -135,6 +141,8 @@ struct Driver {
     configured: BTreeSet<NodeId>,
     standing: Option<oneshot::Sender<Result<Epoch, String>>>,
     succession: Succession,
+    /// The members are being noted.
+    is_founding: bool,
     clock: Clock,
 }
 
@@ -149,6 +157,12 @@ impl Handle {
     #[must_use]
     pub fn levels(&self) -> watch::Receiver<Levels> {
         self.levels.clone()
+    }
+
+    /// The epoch that this node leads.
+    #[must_use]
+    pub fn led(&self) -> Option<Epoch> {
+        self.levels.borrow().led
     }
 
     /// The time now, in milliseconds, by the clock of [`Levels::confirmed_ms`].
@@ -172,12 +186,13 @@ impl Handle {
     }
 }
 
-/// Starts the threads of a node. The answer of the last one is why the loop ended, if not by [`Event::Stop`].
+/// Starts a node: its threads, and its loop as a task of this runtime. The answer of that one is why the loop ended,
+/// if not by [`Event::Stop`].
 ///
 /// # Errors
 /// When a thread cannot be started.
 pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), StorageError>>)> {
-    let (events, received) = channel();
+    let (events, received) = unbounded_channel();
     let (operations, asked) = channel();
     let (lookups, looked) = channel();
     let (levels, published) = watch::channel(Levels::default());
@@ -211,25 +226,33 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, JoinHandle<Result<(), Sto
         configured,
         standing: None,
         succession: Succession::new(own),
+        is_founding: false,
         clock,
     };
     let handle = Handle { events, levels: published, seen, clock, lease_ms };
-    let thread = std::thread::Builder::new().name("cairnlog-node".to_owned());
-    let thread = thread.spawn(move || driver.run(&received))?;
-    Ok((handle, thread))
+    Ok((handle, tokio::spawn(driver.run(received))))
 }
 
 impl Driver {
-    fn run(mut self, received: &Receiver<Event>) -> Result<(), StorageError> {
+    async fn run(mut self, mut received: UnboundedReceiver<Event>) -> Result<(), StorageError> {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
         self.look_for_members()?;
         loop {
             let wait = self.node.poll_timeout().map_or(LOOK_INTERVAL, |due_ms| {
                 Duration::from_millis(due_ms.saturating_sub(self.now_ms())).min(LOOK_INTERVAL)
             });
-            match received.recv_timeout(wait) {
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(event) => self.handle(event)?,
-                Err(RecvTimeoutError::Timeout) => {}
+            let received = received.recv_many(&mut events, EVENTS_MAX);
+            // Over time nothing has come.
+            let is_over = tokio::time::timeout(wait, received).await == Ok(0);
+            for event in events.drain(..) {
+                if matches!(event, Event::Stop) {
+                    return Ok(());
+                }
+                self.handle(event)?;
+                self.act()?;
+            }
+            if is_over {
+                return Ok(());
             }
             let now_ms = self.now_ms();
             if self.node.poll_timeout().is_some_and(|due_ms| due_ms <= now_ms) {
@@ -277,6 +300,7 @@ impl Driver {
             }
             Event::Moved => self.handle_moved()?,
             Event::Ended(ended) => self.handle_ended(ended?),
+            Event::Made(members, noted) => self.handle_made(members, noted)?,
             Event::Placed(peer, number, place) => match place {
                 Ok(place) => self.node.handle_place(peer, number, place),
                 Err(_) => self.node.begin_again(peer, &self.mine),
@@ -325,19 +349,30 @@ impl Driver {
 
     /// Before the cluster is made, every hello may be the one that was missing.
     fn look_for_members(&mut self) -> Result<(), StorageError> {
-        if !self.mine.members.is_empty() {
+        if self.is_founding || !self.mine.members.is_empty() {
             return Ok(());
         }
         let summary = |peer: &NodeId| Some((*peer, self.node.summary_of(*peer)?.clone()));
         let peers = self.links.keys().filter_map(summary).collect();
         let members = founding::members(self.own, &self.mine, &self.configured, &peers);
         if let Some(members) = members {
-            self.storage.note(&Notes { members: members.clone(), ..Notes::default() })?;
-            self.mine = self.storage.summary();
-            self.node.set_members(members);
-            for (_, link) in self.links.values() {
-                link.send(Message::Hello { summary: self.mine.clone(), asks: false });
-            }
+            self.is_founding = true;
+            self.look_up(Lookup::Make(members))?;
+        }
+        Ok(())
+    }
+
+    fn handle_made(
+        &mut self,
+        members: BTreeMap<NodeId, u128>,
+        noted: Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        noted?;
+        self.is_founding = false;
+        self.mine = self.storage.summary();
+        self.node.set_members(members);
+        for (_, link) in self.links.values() {
+            link.send(Message::Hello { summary: self.mine.clone(), asks: false });
         }
         Ok(())
     }

@@ -5,11 +5,13 @@
 //!
 //! Bounds: an operation that appends is given `GATHER_BYTES` and one more piece at most.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use cairnlog_engine::{Lsn, Place};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::event_loop::Event;
 use super::storage::{Done, Operation, Storage, StorageError};
@@ -34,6 +36,8 @@ pub struct ReadAsked {
 /// What is looked for beside the operations.
 pub(super) enum Lookup {
     Note(Notes),
+    /// Notes the members of a cluster that has none yet.
+    Make(BTreeMap<NodeId, u128>),
     Read(ReadAsked),
     /// For whom, the number of the question, and where.
     Place(NodeId, u64, (u64, u64)),
@@ -42,7 +46,7 @@ pub(super) enum Lookup {
 pub(super) fn spawn_disk(
     storage: Arc<Storage>,
     asked: Receiver<Operation>,
-    events: Sender<Event>,
+    events: UnboundedSender<Event>,
 ) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("cairnlog-disk".to_owned());
     thread.spawn(move || {
@@ -84,7 +88,7 @@ fn gather(mut bytes: Vec<u8>, asked: &Receiver<Operation>) -> (Vec<u8>, Option<O
 pub(super) fn spawn_catch_up(
     storage: Arc<Storage>,
     looked: Receiver<Lookup>,
-    events: Sender<Event>,
+    events: UnboundedSender<Event>,
 ) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("cairnlog-catch-up".to_owned());
     thread.spawn(move || {
@@ -92,6 +96,10 @@ pub(super) fn spawn_catch_up(
             let found = match lookup {
                 // Nobody waits for it: not in front of what the other thread has to do.
                 Lookup::Note(notes) => Event::Ended(storage.run(Operation::Note(notes))),
+                Lookup::Make(members) => {
+                    let notes = Notes { members: members.clone(), ..Notes::default() };
+                    Event::Made(members, storage.note(&notes))
+                }
                 Lookup::Read(asked) => {
                     let bytes_max = usize::try_from(asked.bytes_max).unwrap_or(usize::MAX);
                     Event::Read(asked, storage.read(asked.from, bytes_max))

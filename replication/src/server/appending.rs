@@ -10,23 +10,30 @@
 //!
 //! Bounds: bytes taken and not durable by `Opened::room`; answers that wait by [`ANSWERS_MAX`].
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use cairnlog_engine::{AppendError, Epoch, InOrder, Lsn, LsnRange, Ticket};
-use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel};
 use tokio::sync::{oneshot, watch};
 
 use super::numbered::{self, Append, Submitted};
 use super::session::{answer, failure};
 use super::{Opened, Shared};
 use crate::driver::levels::Levels;
+use crate::producers::Admitted;
 use crate::protocol::node_id::NodeId;
 use crate::transport::{LaneReceiver, LaneSender, TransportError};
 use crate::wire::request::{Ack, Failure, Outcome, Reason, Request, Response};
-use crate::wire::request_codec::decode_request;
+use crate::wire::request_codec::{decode_request, encode_response};
 
 /// Appends of one lane that were taken and not answered.
 const ANSWERS_MAX: usize = 4096;
+
+/// So many answers are sent at once.
+const ANSWERS_AT_ONCE: usize = 64;
 
 /// An append that waits for its answer.
 enum Waiting {
@@ -49,6 +56,36 @@ pub(super) struct Written {
     pub(super) ack: Ack,
     pub(super) epoch: Epoch,
     pub(super) lsns: LsnRange,
+}
+
+/// An append whose write has not ended.
+pub(super) struct Settling {
+    ticket: Ticket,
+    epoch: Epoch,
+    admitted: Option<Admitted>,
+    permits: u32,
+    ends: oneshot::Sender<Result<Lsn, AppendError>>,
+}
+
+/// Sees how the writes of all lanes end. One task for all of them: whoever waits for a write is woken from another thread,
+/// which costs more than everything else that is done here.
+pub(super) fn spawn_settling(shared: &Arc<Shared>, mut settling: UnboundedReceiver<Settling>) {
+    // Not the server itself, which has the other end.
+    let shared = Arc::downgrade(shared);
+    tokio::spawn(async move {
+        while let Some(Settling { ticket, epoch, admitted, permits, ends }) = settling.recv().await
+        {
+            let ended = ticket.await;
+            let Some(shared) = shared.upgrade() else { return };
+            let opened = shared.opened.get().expect("it was looked at before");
+            if let Some(admitted) = admitted {
+                opened.settle(epoch, admitted, ended.is_ok());
+            }
+            // Nobody waits for how a buffered append ends.
+            let _ = ends.send(ended);
+            opened.room.add_permits(usize::try_from(permits).unwrap_or(0));
+        }
+    });
 }
 
 /// Serves a lane that appends, from its first request on.
@@ -82,9 +119,12 @@ pub(super) async fn serve(
             // The client is gone.
             return Ok(());
         }
-        let frame = tokio::select! {
-            _ = ending.wait_for(|ending| *ending) => None,
-            frame = receiver.receive() => frame?,
+        let frame = match receiver.take_ready()? {
+            Some(frame) => Some(frame),
+            None => tokio::select! {
+                _ = ending.wait_for(|ending| *ending) => None,
+                frame = receiver.receive() => frame?,
+            },
         };
         let decode = |frame: Vec<u8>| decode_request(&frame).map_err(TransportError::Frame);
         request = frame.map(decode).transpose()?;
@@ -108,14 +148,12 @@ async fn take(
     let (Some(opened), Some(in_order)) = (shared.opened.get(), in_order) else {
         return Err(shared.not_leading());
     };
-    let levels = opened.handle.levels();
     let bytes: usize = records.iter().map(|record| record.len() + 8).sum();
     let most = shared.config.engine.inflight_bytes_max / 2;
     let permits = u32::try_from(bytes.min(most)).unwrap_or(u32::MAX);
     let room = opened.room.acquire_many(permits).await;
     let Ok(room) = room else { return Err(shared.not_leading()) };
-    let led = levels.borrow().led;
-    let Some(epoch) = led else { return Err(shared.not_leading()) };
+    let Some(epoch) = opened.handle.led() else { return Err(shared.not_leading()) };
     let append = Append { records: &records, expected_lsn, epoch };
     let submitted = match sequence {
         Some(sequence) => numbered::submit(shared, opened, in_order, sequence, append).await?,
@@ -128,18 +166,9 @@ async fn take(
     let lsns = ticket.lsns_if_durable();
     // The room is free again when the records are durable, or will never be.
     room.forget();
-    let settling = Arc::clone(shared);
     let (ends, written) = oneshot::channel();
-    tokio::spawn(async move {
-        let ended = ticket.await;
-        let opened = settling.opened.get().expect("it was looked at before");
-        if let Some(admitted) = admitted {
-            opened.settle(epoch, admitted, ended.is_ok());
-        }
-        // Nobody waits for how a buffered append ends.
-        let _ = ends.send(ended);
-        opened.room.add_permits(usize::try_from(permits).unwrap_or(0));
-    });
+    // The task that takes it ends with the server.
+    let _ = opened.settling.send(Settling { ticket, epoch, admitted, permits, ends });
     if opened.storage.replica().epoch() != epoch {
         let text = "the epoch ended while the records were appended";
         return Err(failure(Outcome::Unknown, Reason::NotLeading(None), text));
@@ -196,17 +225,49 @@ async fn answer_all(
         return sender.finish().await;
     };
     let mut levels = opened.handle.levels();
-    while let Some(next) = waiting.recv().await {
-        let response = match next {
-            Waiting::Failed(failure) => Response::Failed(failure),
-            Waiting::Taken(taken) => match written(&shared, taken).await {
-                Ok(taken) => reached(&taken, &mut levels, shared.config.node).await,
-                Err(failure) => Response::Failed(failure),
-            },
+    // Answers that can be given at once go out together.
+    let mut answers = Vec::new();
+    loop {
+        let next = match waiting.try_recv() {
+            Ok(next) => Some(next),
+            Err(_) => {
+                send(&mut sender, &mut answers).await?;
+                waiting.recv().await
+            }
         };
-        answer(&mut sender, &response).await?;
+        let Some(next) = next else { return sender.finish().await };
+        let mut answering = pin!(response_to(&shared, next, &mut levels));
+        let ready = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
+        let response = match ready {
+            Poll::Ready(response) => response,
+            Poll::Pending => {
+                send(&mut sender, &mut answers).await?;
+                answering.await
+            }
+        };
+        answers.push(encode_response(&response));
+        if answers.len() == ANSWERS_AT_ONCE {
+            send(&mut sender, &mut answers).await?;
+        }
     }
-    sender.finish().await
+}
+
+async fn send(sender: &mut LaneSender, answers: &mut Vec<Vec<u8>>) -> Result<(), TransportError> {
+    if answers.is_empty() { Ok(()) } else { sender.send_all(std::mem::take(answers)).await }
+}
+
+async fn response_to(
+    shared: &Shared,
+    next: Waiting,
+    levels: &mut watch::Receiver<Levels>,
+) -> Response {
+    match next {
+        Waiting::Failed(failure) => Response::Failed(failure),
+        Waiting::Taken(taken) => match written(shared, taken).await {
+            Ok(taken) => reached(&taken, levels, shared.config.node).await,
+            Err(failure) => Response::Failed(failure),
+        },
+    }
 }
 
 /// Waits until the write has ended, if its end is waited for at all.

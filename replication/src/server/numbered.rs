@@ -96,7 +96,7 @@ impl Opened {
     }
 
     fn led(&self) -> Option<Epoch> {
-        self.handle.levels().borrow().led
+        self.handle.led()
     }
 
     /// The end of a numbered append is known.

@@ -7,14 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cairnlog_engine::{Config, LeaderId, OpenError, Replica};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::peers::{PeerEvent, Sink};
-use super::{NodeThread, Opened, ServerConfig, ServerError, Shared, producers};
+use super::{NodeTask, Opened, ServerConfig, ServerError, Shared, appending, producers};
 use crate::driver::event_loop::{Setup, start};
 use crate::driver::storage::Storage;
 use crate::protocol::founding::{Founding, Step};
@@ -33,7 +32,7 @@ const LEASE_HEARTBEATS: u64 = 5;
 pub(super) struct Opening {
     pub(super) shared: Arc<Shared>,
     pub(super) failing: mpsc::Sender<ServerError>,
-    pub(super) node: NodeThread,
+    pub(super) node: NodeTask,
 }
 
 /// Opens the log if there is one, or if this node is alone.
@@ -147,20 +146,22 @@ impl Opening {
             out_of_service_ms: OUT_OF_SERVICE_MS,
             degrade_after_ms: config.degrade_after.map(in_ms),
         };
-        let (handle, thread) = start(setup)?;
-        *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        let (handle, task) = start(setup)?;
+        *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         self.watch(&handle);
         self.shared.peers.set_sink(Sink::Node(handle.clone()));
         let bytes = config.engine.inflight_bytes_max / 2;
         let (room, end, changed) = (Semaphore::new(bytes), Mutex::default(), Notify::new());
-        let opened = Opened { storage, handle, room, end, changed };
+        let (settling, settled) = mpsc::unbounded_channel();
+        let opened = Opened { storage, handle, room, settling, end, changed };
         let is_first = self.shared.opened.set(opened).is_ok();
         assert!(is_first, "a server opens its log once");
+        appending::spawn_settling(&self.shared, settled);
         producers::spawn(&self.shared);
         Ok(())
     }
 
-    /// Says so when the node's thread ends by itself.
+    /// Says so when the node's loop ends by itself.
     fn watch(&self, handle: &crate::driver::event_loop::Handle) {
         let (mut levels, failing) = (handle.levels(), self.failing.clone());
         let (node, ending) = (Arc::clone(&self.node), self.shared.ending.subscribe());
@@ -169,9 +170,10 @@ impl Opening {
             if *ending.borrow() {
                 return;
             }
-            let thread = node.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let ended = match thread.map(JoinHandle::join) {
-                Some(Ok(Err(error))) => ServerError::Storage(error),
+            let task = node.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some(task) = task else { return };
+            let ended = match task.await {
+                Ok(Err(error)) => ServerError::Storage(error),
                 _ => super::stopped(),
             };
             let _ = failing.send(ended).await;
