@@ -47,6 +47,9 @@ const TABLE_SEGMENTS_AT_CLOSE: u64 = 4;
 const CLOCK_JUMP_MAX_MS: u64 = 3600 * 1000;
 /// Zeros are written in pieces of this size.
 const ZERO_BYTES: u64 = 1 << 20;
+/// While records are appended, zeros take a quarter of the time of the disk: else every append waits behind them for as
+/// long as a segment takes. A pause is no longer than this, for whoever wants to change something else waits as well.
+const ZERO_PAUSE_MAX: Duration = Duration::from_millis(4);
 /// No header block is longer, and no segment shorter.
 const HEADER_BLOCK_MAX: usize = 64 << 10;
 
@@ -201,11 +204,19 @@ impl Core {
             let file = disk.create(&temporary, bytes)?;
             let zeros = Aligned::zeroed(to_usize(bytes.min(ZERO_BYTES)));
             let mut offset = 0;
-            while offset < bytes {
+            loop {
                 let piece = to_usize((bytes - offset).min(ZERO_BYTES));
+                let (start, batches) = (Instant::now(), Counters::get(&self.counters.batches));
                 file.write_at(&zeros[..piece], offset)?;
                 self.note_prepared();
                 offset += to_u64(piece);
+                if offset == bytes {
+                    break;
+                }
+                if Counters::get(&self.counters.batches) != batches && !self.is_late(offset, bytes)
+                {
+                    self.stopped.wait_timeout((start.elapsed() * 3).min(ZERO_PAUSE_MAX));
+                }
             }
             file.sync()?;
             self.note_prepared();
@@ -220,6 +231,16 @@ impl Core {
         self.sync_directory()?;
         Counters::add(&self.counters.segments_created, 1);
         Ok(file)
+    }
+
+    /// Whether the segment that is being prepared, of which so many bytes are zeroed, is not twice as far as the log is
+    /// in the one before.
+    fn is_late(&self, zeroed: u64, bytes: u64) -> bool {
+        let filled = self.has_threads.then(|| self.lock_state().writer.filled()).flatten();
+        // Without threads, and before the first segment, somebody waits for it.
+        filled.is_none_or(|(filled, end)| {
+            u128::from(zeroed) * u128::from(end) <= 2 * u128::from(filled) * u128::from(bytes)
+        })
     }
 
     /// A failed sync of the directory is final: which names are durable is not known any more, and a

@@ -199,6 +199,11 @@ impl Writer {
         self.segment_number + 1
     }
 
+    /// How many bytes of the segment that is being filled are, and how many that can be; `None` before the first.
+    pub(crate) fn filled(&self) -> Option<(u64, u64)> {
+        self.segment.as_ref().map(|segment| (segment.offset, segment.data_end))
+    }
+
     /// Whether the next segment is prepared, with this length.
     pub(crate) fn has_next_segment(&self, bytes: u64) -> bool {
         self.next_segment.as_ref().is_some_and(|next| next.bytes == bytes)
