@@ -6,16 +6,20 @@
 //! Invariants
 //!  V1. It says that it serves after the log is open and both addresses are bound, not before.
 //!  V2. A signal ends it with everything flushed, and exit code 0; a second one does not wait for that.
-//!  V3. When the storage failed nothing waits for the disk any more: exit code 3 comes at once.
+//!  V3. Signals and HTTP have a thread of their own, the node another one: they answer also while that waits for a disk.
+//!                                     test `d19_a_server_on_a_hung_disk_says_how_it_is` in tests/fuse
+//!  V4. When the storage failed nothing waits for the disk any more: exit code 3 comes at once.
 
 mod config;
 mod notify;
 
+use std::io;
 use std::sync::Arc;
 
 use cairnlog_replication::protocol::node_id::NodeId;
 use cairnlog_replication::server::{Server, ServerConfig};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connecting;
@@ -26,16 +30,27 @@ use crate::output::talk;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     let config = config::of(args)?;
-    connecting::run(serve(config, &args.http))
+    let node = start_node_thread().map_err(|error| Failure::io("start a thread", &error))?;
+    connecting::run(serve(config, &args.http, &node))
 }
 
-async fn serve(config: ServerConfig, http: &str) -> Result<Exit, Failure> {
+/// The thread for everything that is not signals or HTTP. One: more of them take work from each other, which costs
+/// more than it gains. It ends with the process.
+fn start_node_thread() -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let thread = std::thread::Builder::new().name("cairnlog-node".to_owned());
+    thread.spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
+}
+
+async fn serve(config: ServerConfig, http: &str, on: &Handle) -> Result<Exit, Failure> {
     let mut signals = Signals::new()?;
     // Before the log is opened, which may take long: an address that is taken is known at once.
     let listener = TcpListener::bind(http).await;
     let listener = listener.map_err(|error| Failure::io(&format!("--http {http}"), &error))?;
     let node = config.node;
-    let Some(server) = start(config, &mut signals).await? else { return Ok(Exit::Done) };
+    let Some(server) = start(config, on, &mut signals).await? else { return Ok(Exit::Done) };
     announce(&server, node, &listener)?;
     let observed = Arc::downgrade(&server);
     tokio::spawn(http::serve(listener, move || observed.upgrade().map(|server| server.status())));
@@ -49,17 +64,17 @@ async fn serve(config: ServerConfig, http: &str) -> Result<Exit, Failure> {
         std::mem::forget(server);
         return Err(error.into());
     }
-    stop(server, &mut signals).await
+    stop(server, on, &mut signals).await
 }
 
 /// The server, running; `None` when a signal came first.
 async fn start(
     config: ServerConfig,
+    on: &Handle,
     signals: &mut Signals,
 ) -> Result<Option<Arc<Server>>, Failure> {
     let directory = config.directory.display().to_string();
-    // A task of its own: opening a log takes its thread.
-    let starting = tokio::spawn(Server::start(config));
+    let starting = on.spawn(Server::start(config));
     let started = tokio::select! {
         started = starting => started,
         () = signals.next() => return Ok(None),
@@ -86,10 +101,10 @@ fn announce(server: &Server, node: NodeId, listener: &TcpListener) -> Result<(),
 }
 
 /// Flushes and closes.
-async fn stop(server: Arc<Server>, signals: &mut Signals) -> Result<Exit, Failure> {
+async fn stop(server: Arc<Server>, on: &Handle, signals: &mut Signals) -> Result<Exit, Failure> {
     // A task of its own, and the only one that has the server: else what is given up here would wait for the
     // disk, and what is kept here the log would wait for.
-    let stopping = tokio::spawn(server.shutdown());
+    let stopping = on.spawn(server.shutdown());
     let stopped = tokio::select! {
         stopped = stopping => stopped,
         () = signals.next() => {

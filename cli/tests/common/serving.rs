@@ -99,9 +99,13 @@ impl Node {
 
     /// The code and the body of an answer, or why there is none.
     pub(crate) fn get(&self, path: &str) -> Result<(u16, String), String> {
+        self.get_within(path, PATIENCE)
+    }
+
+    pub(crate) fn get_within(&self, path: &str, most: Duration) -> Result<(u16, String), String> {
         let ask = || {
             let mut stream = TcpStream::connect(&self.http)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(most))?;
             write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use cairnlog_engine::disk::DurableWrite;
 use cairnlog_engine::{AppendError, Log, Lsn, OpenError};
 
-use crate::common::{Random, Running};
+use crate::common::serving::{Node, within};
+use crate::common::{Random, Running, bare, cairnlog, feed, lines_of};
 use crate::faults::{Faults, Operation};
 use crate::filesystem::Way;
 use crate::mount::{Mount, under_both_drivers};
-use crate::program::{append, lines_in};
+use crate::program::{append, flag, lines_in};
 use crate::store::{Lost, Store};
 use crate::workload::{Model, config};
 
@@ -217,5 +218,49 @@ fn d19_hung_disk_under_the_program() {
         assert_eq!(running.child.wait().unwrap().code(), Some(3));
         let mount = mount.after_power_cut(Lost::All, &mut Random::new());
         assert_eq!(lines_in(&mount.log()), ["one"]);
+    });
+}
+
+/// The thread of a node waits for a segment that the disk does not give. Whoever asks how it is hears it, and hears
+/// after a while that it is stuck.
+#[test]
+fn d19_a_server_on_a_hung_disk_says_how_it_is() {
+    under_both_drivers(|backend| {
+        let mount = Mount::that_hangs(Way::Direct);
+        let mut serve = cairnlog("serve", &mount.log());
+        serve.args([
+            "--segment-bytes",
+            "64KiB",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--backend",
+            flag(backend),
+        ]);
+        let node = Node::start(&mut serve);
+        node.wait_until_ready();
+        mount.device.faults(|faults| faults.held.extend([Operation::Write, Operation::Create]));
+        let mut client = bare("append");
+        client.args(["--server", &node.quic, "--ack", "buffered"]);
+        std::thread::scope(|scope| {
+            // More than two segments hold: it ends when the disk goes on, or the server.
+            scope.spawn(|| feed(&mut client, lines_of(0..40_000).as_bytes()));
+            let soon = Duration::from_secs(10);
+            within(soon, "that it is stuck", || {
+                match node.get_within("/livez", Duration::from_secs(2))? {
+                    (200, body) => Err(body),
+                    _ => Ok(()),
+                }
+            });
+            mount.device.faults(Faults::lift);
+            within(soon, "that it is not", || {
+                match node.get_within("/livez", Duration::from_secs(2))? {
+                    (200, _) => Ok(()),
+                    (_, body) => Err(body),
+                }
+            });
+        });
+        node.stop();
     });
 }

@@ -13,7 +13,8 @@ use cairnlog_engine::disk::BackendChoice;
 
 use crate::common::{SEGMENT, answer, assert_code, cairnlog, feed};
 
-fn flag(backend: BackendChoice) -> &'static str {
+/// For `--backend`.
+pub(crate) fn flag(backend: BackendChoice) -> &'static str {
     match backend {
         BackendChoice::Auto => "auto",
         BackendChoice::Uring => "uring",
