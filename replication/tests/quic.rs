@@ -519,3 +519,22 @@ async fn a_closed_endpoint_accepts_nobody() {
     let ended = timeout(SOON, pair.one.receive()).await.unwrap();
     assert!(matches!(ended, Err(TransportError::Closed(_))), "{ended:?}");
 }
+
+/// Many packets are handed to the system at once, which takes no more than 64 KiB together.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_long_packets_go_out_at_once() {
+    let pair = pair().await;
+    let two = pair.two.clone();
+    let receiving = tokio::spawn(async move {
+        for _ in 0..64 {
+            next(&two).await;
+        }
+    });
+    for number in 0..64 {
+        pair.one.send(batches(1, number, vec![7; 1 << 20]));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    timeout(SOON, receiving).await.unwrap().unwrap();
+    assert!(pair.one.packet_bytes() > 6000, "{} fit on loopback", pair.one.packet_bytes());
+    assert_eq!(pair.one.black_holes(), 0);
+}

@@ -130,6 +130,18 @@ impl PeerConnection {
         self.inner.connection.close(CLOSED, b"closed");
     }
 
+    /// Bytes of the longest packets that the path takes, as far as was found out.
+    #[must_use]
+    pub fn packet_bytes(&self) -> u16 {
+        self.inner.connection.stats().path.current_mtu
+    }
+
+    /// How often packets that the path took seemed to get lost for their length: they are short then for a minute.
+    #[must_use]
+    pub fn black_holes(&self) -> u64 {
+        self.inner.connection.stats().path.black_holes_detected
+    }
+
     /// How long it takes to the other node and back, as measured of late.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
