@@ -196,6 +196,15 @@ impl Log {
         self.core.buffer(record).map(Buffered)
     }
 
+    /// Waits until the log takes records again that [`InOrder::try_submit_batch`] did not: for the next segment, for what
+    /// is on its way to the disk, or for a truncation. Then try again; others may have been faster.
+    ///
+    /// # Errors
+    /// As for [`Log::submit`]; of a full disk that there is no segment.
+    pub fn wait_for_room(&self) -> Result<(), AppendError> {
+        self.core.wait_for_room()
+    }
+
     /// Makes everything appended so far durable; everything below the answer is.
     ///
     /// # Errors

@@ -86,6 +86,55 @@ impl Core {
         let _turn = self.take_turn();
         self.check(records)?;
         let (state, first) = self.push(records, producer, refusals)?;
+        Ok((first, self.leave_pushed(state)))
+    }
+
+    /// The same if nothing has to be waited for, not even for the disk; see [`Core::wait_for_room`].
+    pub(crate) fn try_submit<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+        producer: Option<Producer>,
+        refusals: Option<u64>,
+    ) -> Result<Option<(Lsn, Arc<Commit>)>, AppendError> {
+        let _guard = self.poison_on_panic();
+        let _turn = self.take_turn();
+        self.check(records)?;
+        let mut state = self.lock_state();
+        loop {
+            check_taken(&state, refusals)?;
+            if is_paused(&state) {
+                return Ok(None);
+            }
+            match state.writer.push(records, producer) {
+                Push::Pushed(first) => return Ok(Some((first, self.leave_pushed(state)))),
+                Push::Full if state.writer.close(self.disk.now_ms()).is_ok() => {}
+                Push::Full | Push::Backlogged => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for what kept [`Core::try_submit`] from taking records: the next segment, the disk, or whoever truncates.
+    pub(crate) fn wait_for_room(&self) -> Result<(), AppendError> {
+        let _guard = self.poison_on_panic();
+        let _turn = self.take_turn();
+        let mut state = self.lock_state();
+        check_taken(&state, None)?;
+        if is_paused(&state) {
+            while is_paused(&state) {
+                state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            return Ok(());
+        }
+        if !state.writer.has_next_segment(self.config.segment_bytes) {
+            drop(state);
+            return self.prepare_segment().map_err(refused);
+        }
+        let oldest = state.writer.first_commit().map(Arc::clone);
+        oldest.map_or(Ok(()), |oldest| self.drive_or_wait(state, &oldest, true))
+    }
+
+    /// Leaves records that were just pushed to whoever writes them.
+    fn leave_pushed(&self, state: MutexGuard<'_, State>) -> Arc<Commit> {
         let commit = Arc::clone(state.writer.open_commit());
         let waits = match state.driver {
             Driver::Nobody => true,
@@ -97,7 +146,7 @@ impl Core {
         if waits {
             self.kick_commit_thread();
         }
-        Ok((first, commit))
+        commit
     }
 
     /// Appends a record that nobody waits for. It has no part in the commit, which many threads would
@@ -210,21 +259,10 @@ impl Core {
     ) -> Result<(MutexGuard<'_, State>, Lsn), AppendError> {
         let mut state = self.lock_state();
         loop {
-            if state.closed {
-                return Err(AppendError::Closed);
-            }
-            if let Some(poison) = state.writer.poison() {
-                return Err(poison.clone());
-            }
-            if !state.writer.leads() {
-                return Err(AppendError::NotLeading);
-            }
-            if state.paused_by.is_some_and(|paused_by| paused_by != thread::current().id()) {
+            check_taken(&state, refusals)?;
+            if is_paused(&state) {
                 state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
-            if refusals.is_some_and(|refusals| refusals != state.refusals) {
-                return Err(state.refused.clone().expect("counted with its reason"));
             }
             state = match state.writer.push(records, producer) {
                 Push::Pushed(first) => return Ok((state, first)),
@@ -491,6 +529,28 @@ impl Core {
         self.progress.notify();
         self.feed.notify();
     }
+}
+
+/// Whether the log takes records; with `refusals`, only if no more were refused so far.
+fn check_taken(state: &State, refusals: Option<u64>) -> Result<(), AppendError> {
+    if state.closed {
+        return Err(AppendError::Closed);
+    }
+    if let Some(poison) = state.writer.poison() {
+        return Err(poison.clone());
+    }
+    if !state.writer.leads() {
+        return Err(AppendError::NotLeading);
+    }
+    if refusals.is_some_and(|refusals| refusals != state.refusals) {
+        return Err(state.refused.clone().expect("counted with its reason"));
+    }
+    Ok(())
+}
+
+/// Whether another thread keeps everybody from appending for now.
+fn is_paused(state: &State) -> bool {
+    state.paused_by.is_some_and(|paused_by| paused_by != thread::current().id())
 }
 
 pub(super) fn refused(failure: IoFailure) -> AppendError {

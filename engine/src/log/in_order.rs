@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::core::Core;
 use super::{Log, Ticket};
+use crate::Lsn;
 use crate::error::AppendError;
+use crate::wal::commit::Commit;
 use crate::wal::steps::Producer;
 
 /// Submits records that mean nothing without those in front of them; see [`Log::in_order`]. A clone refuses after the
@@ -57,6 +59,31 @@ impl InOrder {
         self.submit(records, Some(Producer { id: producer_id, first_sequence }))
     }
 
+    /// As [`InOrder::submit_batch`], if that needs no waiting: `None` when the log has no room before the disk has done
+    /// something, so that whoever must not be kept waits elsewhere, by [`Log::wait_for_room`], and tries again.
+    ///
+    /// # Errors
+    /// As for [`InOrder::submit_batch`].
+    pub fn try_submit_batch<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+    ) -> Result<Option<Ticket>, AppendError> {
+        self.try_submit(records, None)
+    }
+
+    /// The same as [`InOrder::submit_batch_as`] does it.
+    ///
+    /// # Errors
+    /// As for [`InOrder::submit_batch`].
+    pub fn try_submit_batch_as<R: AsRef<[u8]>>(
+        &self,
+        producer_id: u128,
+        first_sequence: u64,
+        records: &[R],
+    ) -> Result<Option<Ticket>, AppendError> {
+        self.try_submit(records, Some(Producer { id: producer_id, first_sequence }))
+    }
+
     /// Whether the handle still takes records: none of its calls failed, and no records of the log were refused
     /// since it was taken.
     ///
@@ -78,15 +105,36 @@ impl InOrder {
         records: &[R],
         producer: Option<Producer>,
     ) -> Result<Ticket, AppendError> {
+        let submit = || self.core.submit(records, producer, Some(self.refusals));
+        Ok(self.ticket(self.unless_ended(submit)?, records.len()))
+    }
+
+    fn try_submit<R: AsRef<[u8]>>(
+        &self,
+        records: &[R],
+        producer: Option<Producer>,
+    ) -> Result<Option<Ticket>, AppendError> {
+        let submit = || self.core.try_submit(records, producer, Some(self.refusals));
+        let submitted = self.unless_ended(submit)?;
+        Ok(submitted.map(|submitted| self.ticket(submitted, records.len())))
+    }
+
+    /// What fails is the last call that is tried.
+    fn unless_ended<T>(
+        &self,
+        submit: impl FnOnce() -> Result<T, AppendError>,
+    ) -> Result<T, AppendError> {
         if let Some(error) = self.ended.get() {
             return Err(error.clone());
         }
-        let submitted = self.core.submit(records, producer, Some(self.refusals));
-        let (first, commit) = submitted.inspect_err(|error| {
+        submit().inspect_err(|error| {
             // It can only be set already by another thread, and then to an error as well.
             let _ = self.ended.set(error.clone());
-        })?;
-        let lsns = first..first.plus(records.len() as u64);
-        Ok(Ticket { core: Arc::clone(&self.core), commit, lsns })
+        })
+    }
+
+    fn ticket(&self, (first, commit): (Lsn, Arc<Commit>), records: usize) -> Ticket {
+        let lsns = first..first.plus(records as u64);
+        Ticket { core: Arc::clone(&self.core), commit, lsns }
     }
 }

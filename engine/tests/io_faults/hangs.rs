@@ -306,6 +306,45 @@ fn a_durable_record_is_not_kept_waiting_for_the_next_segment() {
     }
 }
 
+/// Whoever must not wait for the disk is told that there is no room, and hears when there is.
+#[test]
+fn trying_to_submit_waits_for_no_segment() {
+    let mut config = config();
+    (config.parity, config.scrub_bytes_per_second) = (false, 0);
+    let disk = SimDisk::new(1);
+    let opened = Log::open_with_threads_on(Arc::new(disk.clone()), config);
+    let log = Arc::new(opened.expect("an empty disk opens").0);
+    disk.hang_nth(OperationKind::Create, 1);
+    let lane = log.in_order();
+    let mut tickets = Vec::new();
+    // Two segments at most are there.
+    while let Some(ticket) = lane.try_submit_batch(&[[7; RECORD_BYTES]]).expect("nothing failed") {
+        tickets.push(ticket);
+        assert!(tickets.len() < 100, "records went where no segment is");
+    }
+    assert!(!tickets.is_empty());
+    let waiting = {
+        let log = Arc::clone(&log);
+        std::thread::spawn(move || log.wait_for_room())
+    };
+    assert!(ends(&disk, &waiting), "the disk is waited for in vain");
+    let waited = waiting.join().expect("nobody panics");
+    assert!(matches!(waited, Err(AppendError::Poisoned(_) | AppendError::NoSegment(_))));
+    disk.restart_losing_all();
+    // The last of them had no segment.
+    assert!(tickets.pop().expect("there are some").wait().is_err());
+
+    let (log, _) =
+        Log::open_on(Arc::new(disk.clone()), self::config()).expect("nothing is damaged");
+    let lane = log.in_order();
+    for _ in 0..100 {
+        while lane.try_submit_batch(&[[7; RECORD_BYTES]]).expect("nothing failed").is_none() {
+            log.wait_for_room().expect("the disk gives one");
+        }
+    }
+    log.close().expect("nothing hangs any more");
+}
+
 /// The first of several that wait for a batch writes it, and hangs; so does the only thread that looks at the
 /// time in the background.
 #[test]

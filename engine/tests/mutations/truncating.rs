@@ -120,8 +120,8 @@ pub(super) const TRUNCATING: &[Mutation] = &[
         what: "appends go on while the log is truncated",
         edits: &[(
             "log/committer.rs",
-            "if state.paused_by.is_some_and(",
-            "if false && state.paused_by.is_some_and(",
+            "    state.paused_by.is_some_and(|paused_by| paused_by",
+            "    false && state.paused_by.is_some_and(|paused_by| paused_by",
         )],
         test: "truncate::appenders_wait",
     },
