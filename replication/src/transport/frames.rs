@@ -94,6 +94,10 @@ impl FrameReader {
 
     /// Reads until a frame is complete or its share of time is used up.
     pub(super) async fn read_some(&mut self) -> Result<Step, ReadFault> {
+        if self.front_filled == LENGTH_BYTES {
+            // A length that is refused is refused again.
+            self.length()?;
+        }
         if self.rest.is_empty() {
             let read = self.stream.read_chunk(STEP_BYTES, true).await;
             match read.map_err(ReadFault::Stream)? {
@@ -120,11 +124,7 @@ impl FrameReader {
         if self.front_filled < LENGTH_BYTES {
             return Ok(Step::More);
         }
-        let length = frame::length(self.front).map_err(|fault| {
-            // Whoever sends that needs not send the rest.
-            let _already_over = self.stream.stop(VarInt::from_u32(0));
-            ReadFault::Frame(fault)
-        })?;
+        let length = self.length()?;
         let head_length = length.min(self.head_bytes);
         let Frame { head, body } = &mut self.frame;
         fill(head, head_length, &mut self.rest);
@@ -134,6 +134,15 @@ impl FrameReader {
         }
         self.front_filled = 0;
         Ok(Step::Frame(std::mem::take(&mut self.frame)))
+    }
+
+    /// That of the frame whose front has come.
+    fn length(&mut self) -> Result<usize, ReadFault> {
+        frame::length(self.front).map_err(|fault| {
+            // Whoever sends that needs not send the rest.
+            let _already_over = self.stream.stop(VarInt::from_u32(0));
+            ReadFault::Frame(fault)
+        })
     }
 }
 
