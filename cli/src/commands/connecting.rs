@@ -16,7 +16,19 @@ pub(super) const QUESTION_MAX: Duration = Duration::from_secs(5);
 
 /// Runs this to its end, in this thread: work that hops between threads costs more than a second one gains.
 pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = Builder::new_current_thread().enable_all().build();
+    run_on(&mut Builder::new_current_thread(), work)
+}
+
+/// The same with another thread for the network, for work that waits for whoever reads its output.
+pub(super) fn run_apart<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    run_on(Builder::new_multi_thread().worker_threads(1), work)
+}
+
+fn run_on<T>(
+    builder: &mut Builder,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("start the network", &error))?;
     let ended = runtime.block_on(work);
     // What still waits is not waited for: the process is about to end.

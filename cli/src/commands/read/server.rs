@@ -24,7 +24,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn run(args: &ReadArgs, cluster: &Cluster) -> Result<Exit, Failure> {
     super::check_order(args.from.unwrap_or(Lsn::FIRST), args.to.unwrap_or(Lsn::MAX))?;
     let mut sink = Sink::new(output::stdout()?, args.format);
-    let ended = connecting::run(copy(args, cluster, &mut sink));
+    let ended = connecting::run_apart(copy(args, cluster, &mut sink));
     // What was read is shown, whatever ended it.
     sink.flush()?;
     ended
