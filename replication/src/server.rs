@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use cairnlog_engine::{AppendError, Config, OpenError, Replica};
+use cairnlog_engine::{AppendError, Config, OpenError};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -204,7 +204,7 @@ impl Server {
     fn run(
         config: ServerConfig,
         endpoint: Endpoint,
-        found: Option<Replica>,
+        found: Option<Storage>,
     ) -> Result<Server, ServerError> {
         let local_addr = endpoint.local_addr();
         let shared = Arc::new(Shared {
@@ -220,8 +220,8 @@ impl Server {
         let node = Arc::new(Mutex::new(None));
         let opening =
             opening::Opening { shared: Arc::clone(&shared), failing, node: Arc::clone(&node) };
-        if let Some(replica) = found {
-            opening.begin(replica)?;
+        if let Some(storage) = found {
+            opening.begin(storage)?;
         } else {
             tokio::spawn(opening.wait_for_others());
         }

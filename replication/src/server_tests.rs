@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairnlog_engine::disk::sim::SimDisk;
-use cairnlog_engine::{Epoch, Log, Ticket};
+use cairnlog_engine::{Epoch, Log, Replica, Ticket};
 
 use super::numbered::{Append, Submitted};
 use super::*;
@@ -26,7 +26,7 @@ pub(super) fn start_on(disk: &SimDisk) -> Arc<Server> {
     config.engine = engine;
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let endpoint = bind(&config).expect("a port of the system's");
-    Arc::new(Server::run(config, endpoint, Some(replica)).expect("it starts"))
+    Arc::new(Server::run(config, endpoint, Some(Storage::new(replica))).expect("it starts"))
 }
 
 fn log(server: &Server) -> &Log {

@@ -6,8 +6,7 @@
 //! Invariants
 //!  V1. It says that it serves after the log is open and both addresses are bound, not before.
 //!  V2. A signal ends it with everything flushed, and exit code 0; a second one does not wait for that.
-//!  V3. Signals and HTTP have a thread of their own, the node another one: they answer also while that waits for a disk.
-//!                                     test `d19_a_server_on_a_hung_disk_says_how_it_is` in tests/fuse
+//!  V3. Signals and HTTP have a thread of their own, the node another one: they answer also while that one is busy.
 //!  V4. When the storage failed nothing waits for the disk any more: exit code 3 comes at once.
 
 mod config;

@@ -117,7 +117,8 @@ async fn receive_some(
 ) -> Result<Option<VecDeque<Vec<u8>>>, transport::TransportError> {
     let Some(first) = receiver.receive().await? else { return Ok(None) };
     let mut frames = VecDeque::from([first]);
-    while let Some(frame) = receiver.take_ready()? {
+    // A fault comes again with the next call, behind what is whole.
+    while let Ok(Some(frame)) = receiver.take_ready() {
         frames.push_back(frame);
     }
     Ok(Some(frames))

@@ -109,6 +109,12 @@ impl Storage {
         &self.replica
     }
 
+    /// Who this directory is, as it was when the log was opened. Waits for no disk.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     fn beside(&self) -> MutexGuard<'_, Beside> {
         self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }

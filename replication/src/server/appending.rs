@@ -7,6 +7,8 @@
 //!  A1. Behind an append that was refused nothing is taken on the same lane.   `serve`
 //!  A2. An answer says no more than what the levels of the epoch said in which the records were appended; when
 //!      that epoch has ended, the outcome is unknown.                   `reached`
+//!  A3. Nothing here waits for the disk in the thread of the node.
+//!                                test `d19_a_server_on_a_hung_disk_goes_on` of the command line
 //!
 //! Bounds: bytes taken and not durable by `Opened::room`; answers that wait by [`ANSWERS_MAX`].
 
@@ -18,6 +20,7 @@ use std::task::Poll;
 use cairnlog_engine::{AppendError, Epoch, InOrder, Lsn, LsnRange, Ticket};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::numbered::{self, Append, Submitted};
 use super::session::{answer, failure};
@@ -68,8 +71,11 @@ pub(super) struct Settling {
 }
 
 /// Sees how the writes of all lanes end. One task for all of them: whoever waits for a write is woken from another thread,
-/// which costs more than everything else that is done here.
-pub(super) fn spawn_settling(shared: &Arc<Shared>, mut settling: UnboundedReceiver<Settling>) {
+/// which costs more than everything else that is done here. Without it nobody can append: its panic is to be told.
+pub(super) fn spawn_settling(
+    shared: &Arc<Shared>,
+    mut settling: UnboundedReceiver<Settling>,
+) -> JoinHandle<()> {
     // Not the server itself, which has the other end.
     let shared = Arc::downgrade(shared);
     tokio::spawn(async move {
@@ -85,7 +91,7 @@ pub(super) fn spawn_settling(shared: &Arc<Shared>, mut settling: UnboundedReceiv
             let _ = ends.send(ended);
             opened.room.add_permits(usize::try_from(permits).unwrap_or(0));
         }
-    });
+    })
 }
 
 /// Serves a lane that appends, from its first request on.
@@ -155,13 +161,16 @@ async fn take(
     let Ok(room) = room else { return Err(shared.not_leading()) };
     let Some(epoch) = opened.handle.led() else { return Err(shared.not_leading()) };
     let append = Append { records: &records, expected_lsn, epoch };
-    let submitted = match sequence {
-        Some(sequence) => numbered::submit(shared, opened, in_order, sequence, append).await?,
-        None => Submitted::New(submit(shared, opened, in_order, append)?, None),
-    };
-    let (ticket, admitted) = match submitted {
-        Submitted::New(ticket, admitted) => (ticket, admitted),
-        Submitted::Duplicate(lsns) => return Ok(Taken { ack, epoch, lsns, written: None }),
+    let (ticket, admitted) = loop {
+        let submitted = match sequence {
+            Some(sequence) => numbered::submit(shared, opened, in_order, sequence, append).await?,
+            None => submit(shared, opened, in_order, append)?,
+        };
+        match submitted {
+            Submitted::New(ticket, admitted) => break (ticket, admitted),
+            Submitted::Duplicate(lsns) => return Ok(Taken { ack, epoch, lsns, written: None }),
+            Submitted::NoRoom => wait_for_room(shared).await?,
+        }
     };
     let lsns = ticket.lsns_if_durable();
     // The room is free again when the records are durable, or will never be.
@@ -182,13 +191,28 @@ fn submit(
     opened: &Opened,
     in_order: &InOrder,
     append: Append<'_>,
-) -> Result<Ticket, Failure> {
+) -> Result<Submitted, Failure> {
     let _end = opened.lock_end();
     let end_lsn = opened.storage.replica().log().end_lsn();
     if append.expected_lsn.is_some_and(|expected| expected != end_lsn) {
         return Err(unexpected(end_lsn));
     }
-    in_order.submit_batch(append.records).map_err(|error| refusal(shared, &error))
+    let ticket =
+        in_order.try_submit_batch(append.records).map_err(|error| refusal(shared, &error))?;
+    Ok(ticket.map_or(Submitted::NoRoom, |ticket| Submitted::New(ticket, None)))
+}
+
+/// The disk is waited for by a thread of its own: the one that has the heartbeats goes on.
+async fn wait_for_room(shared: &Arc<Shared>) -> Result<(), Failure> {
+    let waiting = Arc::clone(shared);
+    let waited = tokio::task::spawn_blocking(move || {
+        let opened = waiting.opened.get().expect("it was looked at before");
+        opened.storage.replica().log().wait_for_room()
+    });
+    match waited.await {
+        Ok(waited) => waited.map_err(|error| refusal(shared, &error)),
+        Err(panic) => Err(failure(Outcome::Unknown, Reason::Storage, panic.to_string())),
+    }
 }
 
 /// What a client hears whose records would not come where it wants them.

@@ -61,6 +61,8 @@ pub(super) enum Submitted {
     New(Ticket, Option<Admitted>),
     /// It is in the log since long, durably.
     Duplicate(LsnRange),
+    /// It is to be tried again when the log has room.
+    NoRoom,
 }
 
 impl End {
@@ -181,8 +183,10 @@ fn try_submit(
     if expected_lsn.is_some_and(|expected| expected != end_lsn) {
         return Err(unexpected(end_lsn));
     }
-    let ticket = admitting.in_order.clone().submit_batch_as(producer_id, first, records);
-    let ticket = ticket.map_err(|error| refusal(shared, &error))?;
+    let ticket = admitting.in_order.clone().try_submit_batch_as(producer_id, first, records);
+    let Some(ticket) = ticket.map_err(|error| refusal(shared, &error))? else {
+        return Ok(Some(Submitted::NoRoom));
+    };
     let lsns = ticket.lsns_if_durable();
     let admitted = admitting.admission.admit(Run { producer_id, first_sequence: first, lsns });
     Ok(Some(Submitted::New(ticket, Some(admitted))))

@@ -36,7 +36,7 @@ pub(super) struct Opening {
 }
 
 /// Opens the log if there is one, or if this node is alone.
-pub(super) async fn open_if_there(config: &ServerConfig) -> Result<Option<Replica>, ServerError> {
+pub(super) async fn open_if_there(config: &ServerConfig) -> Result<Option<Storage>, ServerError> {
     let mut engine = engine_config(config);
     engine.create = config.peers.len() <= 1;
     match open(config, engine).await {
@@ -54,24 +54,27 @@ fn engine_config(config: &ServerConfig) -> Config {
     engine
 }
 
-async fn open(config: &ServerConfig, engine: Config) -> Result<Replica, ServerError> {
+/// What waits for the disk is done in a thread of its own.
+async fn open(config: &ServerConfig, engine: Config) -> Result<Storage, ServerError> {
     let directory = config.directory.clone();
-    let opened = tokio::task::spawn_blocking(move || Replica::open(directory, engine)).await;
-    let (replica, _) = opened.map_err(std::io::Error::other)??;
-    Ok(replica)
+    let opened = tokio::task::spawn_blocking(move || {
+        let (replica, _) = Replica::open(directory, engine)?;
+        Ok::<_, OpenError>(Storage::new(replica))
+    });
+    Ok(opened.await.map_err(std::io::Error::other)??)
 }
 
 impl Opening {
     /// Waits until the others say which log it is, or that there is none yet.
     pub(super) async fn wait_for_others(self) {
-        let ended = self.found().await.and_then(|replica| self.begin(replica));
+        let ended = self.found().await.and_then(|storage| self.begin(storage));
         if let Err(error) = ended {
             // Nobody listens to a server that is dropped.
             let _ = self.failing.send(error).await;
         }
     }
 
-    async fn found(&self) -> Result<Replica, ServerError> {
+    async fn found(&self) -> Result<Storage, ServerError> {
         let shared = &self.shared;
         let configured: BTreeSet<NodeId> = shared.config.peers.keys().copied().collect();
         let mut founding = Founding::new(shared.config.node, configured);
@@ -111,15 +114,15 @@ impl Opening {
     }
 
     /// Starts the node on its log.
-    pub(super) fn begin(&self, replica: Replica) -> Result<(), ServerError> {
+    pub(super) fn begin(&self, storage: Storage) -> Result<(), ServerError> {
         let config = &self.shared.config;
-        let storage = Arc::new(Storage::new(replica));
+        let storage = Arc::new(storage);
         let notes = storage.notes().ok_or_else(|| {
             ServerError::Config(
                 "the log's user cell holds something that is not a cluster's".to_owned(),
             )
         })?;
-        let identity = storage.replica().identity();
+        let identity = storage.identity();
         let leader = LeaderId {
             node: config.node.get(),
             incarnation: identity.incarnation,
@@ -156,7 +159,13 @@ impl Opening {
         let opened = Opened { storage, handle, room, settling, end, changed };
         let is_first = self.shared.opened.set(opened).is_ok();
         assert!(is_first, "a server opens its log once");
-        appending::spawn_settling(&self.shared, settled);
+        let settling = appending::spawn_settling(&self.shared, settled);
+        let failing = self.failing.clone();
+        tokio::spawn(async move {
+            if settling.await.is_err() {
+                let _ = failing.send(super::stopped()).await;
+            }
+        });
         producers::spawn(&self.shared);
         Ok(())
     }
