@@ -526,12 +526,13 @@ async fn many_long_packets_go_out_at_once() {
     let pair = pair().await;
     let two = pair.two.clone();
     let receiving = tokio::spawn(async move {
-        for _ in 0..64 {
+        for _ in 0..100 {
             next(&two).await;
         }
     });
-    for number in 0..64 {
-        pair.one.send(batches(1, number, vec![7; 1 << 20]));
+    for number in 0..100 {
+        // More than the system takes at once, and less than the smallest buffers of sockets hold.
+        pair.one.send(batches(1, number, vec![7; 96 << 10]));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     timeout(SOON, receiving).await.unwrap().unwrap();
