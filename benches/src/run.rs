@@ -93,7 +93,8 @@ impl Summary {
 }
 
 /// The middle one, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = values.get(middle)?;
@@ -141,12 +142,17 @@ pub fn run(
     Ok(Report { workload, rows: rows.collect() })
 }
 
-struct Turn {
-    round: usize,
-    case: usize,
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// In which round, counted from 0.
+    pub round: usize,
+    /// Which of the cases.
+    pub case: usize,
 }
 
-fn turns(cases: usize, rounds: usize) -> impl Iterator<Item = Turn> {
+/// All turns in their order: see the module.
+pub fn turns(cases: usize, rounds: usize) -> impl Iterator<Item = Turn> {
     (0..rounds).flat_map(move |round| {
         (0..cases).map(move |position| Turn { round, case: (round + position) % cases })
     })
