@@ -1,11 +1,13 @@
-//! Benchmarks of the Cairnlog engine, alone and beside its peers.
+//! Benchmarks of the Cairnlog engine and server, alone and beside their peers.
 //!
-//! Three things live here:
+//! Four things live here:
 //!
 //! - the binary `compare` runs every [`workload::Workload`] over the engine and its peers, rounds
 //!   interleaved, and prints one Markdown table of medians, ratios and goals;
 //! - the criterion benches `append` and `read` watch the engine alone, from one commit to the next;
-//! - this library, which both share.
+//! - the binary `servers` starts three nodes of Cairnlog and of other servers, and compares them in
+//!   the same way;
+//! - this library, which all share.
 //!
 //! # What a figure here is worth
 //!

@@ -8,8 +8,9 @@
 //!      it.                                             test `nothing_outlives_the_nursery`
 //!  N2. After the end nothing is started any more.       test `nothing_is_started_after_the_end`
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -45,6 +46,7 @@ impl Nursery {
     pub(crate) fn new(parent: &Path) -> Result<Arc<Self>> {
         let dir = parent.join(format!("cairnlog-servers-{}", std::process::id()));
         fs::create_dir(&dir)?;
+        fs::set_permissions(&dir, Permissions::from_mode(0o755))?;
         let nursery = Self { dir: fs::canonicalize(dir)?, state: Mutex::default() };
         Ok(Arc::new(nursery))
     }
@@ -119,11 +121,12 @@ impl Nursery {
         while state.servers.iter_mut().any(is_running) && started.elapsed() < STOP_TIME_MAX {
             thread::sleep(LOOK_EVERY);
         }
+        // Commands too: whoever waits for one waits for all that holds its output, also what ignores SIGINT.
+        for group in groups.iter().chain(&state.commands) {
+            let _gone = kill_process_group(*group, Signal::KILL);
+        }
         for child in &mut state.servers {
-            if is_running(child) {
-                let _gone = kill_process_group(group_of(child), Signal::KILL);
-                let _gone = child.wait();
-            }
+            let _gone = child.wait();
         }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             eprintln!("servers: {} could not be removed: {error}", self.dir.display());
