@@ -6,8 +6,7 @@
 //! what), 2 wrong usage, 130 stopped by Ctrl-C or SIGTERM.
 //!
 //! etcd is a Debian package too and is left out: it is spoken to by gRPC. Its JSON gateway would be measured
-//! instead of it, and a client of its own, or the crates that make one, would be more code than all the rest
-//! here for a peer that is slower than both others in every workload of this table.
+//! instead of it, and a client of its own, or the crates that make one, would be more code than all the rest here.
 
 mod cairnlog;
 mod cpu;
